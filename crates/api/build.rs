@@ -1,0 +1,8 @@
+//! Generates the agents' stream from `proto/agent.proto` when the feature `stream` asks for it.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    #[cfg(feature = "stream")]
+    tonic_prost_build::configure().compile_protos(&["proto/agent.proto"], &["proto"])?;
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! The dataplane of one node.
+
+pub mod model;
