@@ -74,7 +74,7 @@ fn at_most(what: &'static str, found: usize, max: usize) -> Result<(), StoreErro
 }
 
 /// Carries out a checked transaction.
-pub(crate) fn commit(tables: &mut impl Tables, txn: Txn) -> Applied<Committed> {
+pub(crate) fn commit(tables: &mut impl Tables, txn: &Txn) -> Applied<Committed> {
     let revision = tables.revision()?;
     for compare in &txn.compares {
         if !compare.target.holds(tables.entry(&compare.key)?.as_ref()) {
@@ -84,11 +84,12 @@ pub(crate) fn commit(tables: &mut impl Tables, txn: Txn) -> Applied<Committed> {
     check_leases(tables, &txn.operations)?;
     let next = revision + 1;
     let mut events = Vec::with_capacity(txn.operations.len());
-    for operation in txn.operations {
+    for operation in &txn.operations {
         let held = tables.entry(operation.key())?;
         match operation {
             Operation::Put { key, value, lease } => {
                 let create_revision = held.as_ref().map_or(next, |entry| entry.create_revision);
+                let (key, value, lease) = (key.clone(), value.clone(), *lease);
                 let entry = Entry { key, value, create_revision, mod_revision: next, lease };
                 put(tables, held.as_ref(), &entry)?;
                 events.push(Event::Put(entry));
@@ -96,7 +97,7 @@ pub(crate) fn commit(tables: &mut impl Tables, txn: Txn) -> Applied<Committed> {
             Operation::Delete { key } => {
                 let Some(held) = held else { continue };
                 delete(tables, &held)?;
-                events.push(Event::Delete { key, mod_revision: next });
+                events.push(Event::Delete { key: key.clone(), mod_revision: next });
             }
         }
     }
@@ -158,7 +159,7 @@ pub(crate) fn grant(tables: &mut impl Tables, ttl: Duration) -> Result<LeaseId, 
     tables.add_lease(ttl)
 }
 
-/// Ends leases and deletes their entries, in one revision. Leases that are not there are passed over.
+/// Ends a lease and deletes its entries, in one revision. One that is not there is passed over.
 pub(crate) fn revoke(tables: &mut impl Tables, lease: LeaseId) -> Applied<Revision> {
     let revision = tables.revision()?;
     if !tables.has_lease(lease)? {

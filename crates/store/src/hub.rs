@@ -62,6 +62,11 @@ impl Hub {
         self.newest.send_if_modified(|seen| std::mem::replace(seen, newest) != newest);
     }
 
+    /// The newest revision that was published.
+    pub(crate) fn newest(&self) -> Revision {
+        lock(&self.log).newest()
+    }
+
     /// A watch for what comes after `from`. The caller has made sure that `from` is not in the future.
     pub(crate) fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, WatchError> {
         let oldest = lock(&self.log).oldest;

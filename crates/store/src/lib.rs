@@ -8,7 +8,7 @@
 //!              \________________ one batch a revision ________________/
 //! ```
 //!
-//! Two backends keep the same semantics, because both run [`apply`](self) over their tables: [`MemoryStore`] for tests
+//! Two backends keep the same semantics, because both run one module, `apply`, over their tables: [`MemoryStore`] for tests
 //! and simulations, [`RedbStore`] for one server (one file, many waiting commits share one write to the disk).
 //!
 //! What holds in both:
@@ -28,11 +28,14 @@ mod hub;
 pub mod limits;
 mod memory;
 mod model;
+mod redb_store;
 
 pub use error::{Compacted, OpenError, StoreError, WatchError};
 pub use hub::Watch;
 pub use memory::MemoryStore;
 pub use model::{Batch, Committed, Compare, Entry, Event, LeaseId, Operation, Range, Revision, Target, Txn};
+
+pub use redb_store::RedbStore;
 
 use std::{
     pin::Pin,

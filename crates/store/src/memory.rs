@@ -62,8 +62,8 @@ impl MemoryStore {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn commit_now(&self, txn: Txn) -> Result<Committed, StoreError> {
-        apply::check(&txn)?;
+    fn commit_now(&self, txn: &Txn) -> Result<Committed, StoreError> {
+        apply::check(txn)?;
         let mut state = self.state();
         let (committed, batch) = apply::commit(&mut *state, txn)?;
         // Published under the lock, so that batches come in the order of their revisions.
@@ -72,8 +72,11 @@ impl MemoryStore {
     }
 
     fn revoke_now(&self, lease: LeaseId) -> Result<Revision, StoreError> {
-        let mut state = self.state();
-        let (revision, batch) = apply::revoke(&mut *state, lease)?;
+        self.revoke_in(&mut self.state(), lease)
+    }
+
+    fn revoke_in(&self, state: &mut State, lease: LeaseId) -> Result<Revision, StoreError> {
+        let (revision, batch) = apply::revoke(state, lease)?;
         self.hub.publish(batch);
         Ok(revision)
     }
@@ -86,13 +89,12 @@ impl MemoryStore {
     }
 
     fn expire_now(&self, now: Instant) -> Result<Vec<LeaseId>, StoreError> {
-        let over: Vec<_> = {
-            let state = self.state();
-            let is_over = |lease: &Lease| lease.ends.is_some_and(|ends| ends <= now);
-            state.leases.iter().filter(|(_, lease)| is_over(lease)).map(|(id, _)| *id).collect()
-        };
+        let mut state = self.state();
+        let is_over = |lease: &Lease| lease.ends.is_some_and(|ends| ends <= now);
+        let over: Vec<_> =
+            state.leases.iter().filter(|(_, lease)| is_over(lease)).map(|(id, _)| *id).collect();
         for lease in &over {
-            self.revoke_now(*lease)?;
+            self.revoke_in(&mut state, *lease)?;
         }
         Ok(over)
     }
@@ -124,7 +126,7 @@ impl Store for MemoryStore {
     }
 
     fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Committed, StoreError>> {
-        Box::pin(async move { self.commit_now(txn) })
+        Box::pin(async move { self.commit_now(&txn) })
     }
 
     fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, WatchError> {
