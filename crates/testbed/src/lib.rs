@@ -1,1 +1,31 @@
-//! TODO
+//! Nodes and platforms as network namespaces on one Linux machine.
+//!
+//! Three things stand on it: `isthmus demo` ([`demo`]), `isthmus bench` ([`bench`]) and tests with real packets. It plays
+//! the orchestrators and calls the real entry points: containerd's CRI, Garden's external networker, the CNI call that
+//! Nomad makes. It knows Isthmus only from outside: its programs, its REST API, its files.
+//!
+//! ```text
+//!   host ── isd-underlay (a bridge in a namespace of its own) ──┬── isd-red-1   agent, containerd ── pods
+//!    │                                                          ├── isd-green-1 agent ── runc containers, by Garden's call
+//!    └ server, CLI                                              └── isd-blue-1  agent ── allocations, by Nomad's call
+//! ```
+//!
+//! Whatever is made on the host is written to a [`state`] file before it is made, so that `down` finds it after a crash.
+//! All functions block; none may be called from inside an async runtime.
+#![forbid(unsafe_code)]
+
+pub mod app;
+pub mod cni;
+pub mod command;
+pub mod containerd;
+pub mod demo;
+pub mod garden;
+pub mod image;
+pub mod load;
+pub mod namespace;
+pub mod nomad;
+pub mod process;
+pub mod runc;
+pub mod state;
+pub mod underlay;
+pub mod wait;
