@@ -1,5 +1,6 @@
 //! The plugin against an agent that is played by a thread on a Unix socket.
 #![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use isthmus_api::adapter::{
     Attached, Failure, FailureKind, Request, RequestBody, Response, ResponseBody, VERSION, read_frame,
@@ -67,6 +68,7 @@ fn serve(mut stream: UnixStream, answer: Answer, asked: &mpsc::Sender<(RequestBo
     Some(())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "an Answer")]
 fn willing(body: &RequestBody) -> Option<ResponseBody> {
     Some(match body {
         RequestBody::Attach(attach) => {
