@@ -1,0 +1,85 @@
+//! The server's REST API for callers that block.
+
+use anyhow::Context as _;
+use isthmus_api::{
+    client::{Client, ClientError, Place},
+    rest::{ClusterSpec, Draft, EndpointSpec, List, NodeSpec, PoolSpec, Resource, WorkloadSpec},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::{collections::BTreeMap, net::SocketAddr};
+use tokio::runtime::Runtime;
+
+/// Objects of a page; the demo has fewer of each kind.
+const PAGE: usize = 500;
+
+/// A connection to one API.
+pub(crate) struct Rest {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Rest {
+    pub(crate) fn new(address: SocketAddr) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        Ok(Self {
+            runtime: runtime.context("cannot start a runtime")?,
+            client: Client::new(Place::Tcp(address)),
+        })
+    }
+
+    /// Whether anybody answers.
+    pub(crate) fn is_up(&self) -> bool {
+        self.get::<Value>("/api/v1/status").is_ok()
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.runtime.block_on(self.client.get(path))
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
+        self.runtime.block_on(self.client.post(path, body))
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Result<Value, ClientError> {
+        self.runtime.block_on(self.client.delete(path))
+    }
+
+    pub(crate) fn create_cluster(&self, name: &str, platform: &str) -> Result<Value, ClientError> {
+        let default = Some("closed".to_owned());
+        let spec = ClusterSpec { platform: platform.to_owned(), default, deny: None };
+        self.create("/api/v1/clusters", name, spec)
+    }
+
+    pub(crate) fn create_pool(&self, name: &str, cluster: &str, cidr: &str) -> Result<Value, ClientError> {
+        let spec = PoolSpec { cluster: cluster.to_owned(), cidrs: vec![cidr.to_owned()], block_len: None };
+        self.create("/api/v1/pools", name, spec)
+    }
+
+    pub(crate) fn create<S: serde::Serialize>(
+        &self,
+        path: &str,
+        name: &str,
+        spec: S,
+    ) -> Result<Value, ClientError> {
+        let draft = Draft { name: name.to_owned(), labels: BTreeMap::new(), spec };
+        self.runtime.block_on(self.client.post(path, &draft))
+    }
+
+    pub(crate) fn nodes(&self) -> Result<Vec<Resource<NodeSpec>>, ClientError> {
+        self.list("nodes")
+    }
+
+    pub(crate) fn endpoints(&self) -> Result<Vec<Resource<EndpointSpec>>, ClientError> {
+        self.list("endpoints")
+    }
+
+    pub(crate) fn workloads(&self) -> Result<Vec<Resource<WorkloadSpec>>, ClientError> {
+        self.list("workloads")
+    }
+
+    fn list<S: DeserializeOwned>(&self, kind: &str) -> Result<Vec<Resource<S>>, ClientError> {
+        let list: List<Resource<S>> = self.get(&format!("/api/v1/{kind}?limit={PAGE}"))?;
+        Ok(list.items)
+    }
+}

@@ -1,0 +1,75 @@
+//! What was expected and what was found; the table at the end.
+
+use super::super::{progress::answer, status::table};
+use std::fmt::Debug;
+
+/// Results of a tour.
+#[derive(Debug, Default)]
+pub(super) struct Checks {
+    rows: Vec<[String; 4]>,
+    differences: usize,
+}
+
+impl Checks {
+    /// `found` must equal `expected`.
+    pub(super) fn same<T: PartialEq + Debug + ?Sized>(
+        &mut self,
+        what: &str,
+        of: &str,
+        expected: &T,
+        found: &T,
+    ) {
+        let text = |value: &T| format!("{value:?}").trim_matches('"').to_owned();
+        let wanted = format!("{of}: {}", text(expected));
+        self.that(what, &wanted, expected == found, &text(found));
+    }
+
+    /// `good` must be so.
+    pub(super) fn that(&mut self, what: &str, expected: &str, good: bool, found: &str) {
+        let mark = if good { "✔" } else { "✖" };
+        self.differences += usize::from(!good);
+        self.rows.push([mark, what, expected, found].map(str::to_owned));
+    }
+
+    /// The story could not be told to its end.
+    pub(super) fn broken(&mut self, error: &anyhow::Error) {
+        self.that("the tour", "runs to its end", false, &format!("{error:#}"));
+    }
+
+    /// Prints the table and returns the exit code.
+    pub(super) fn summary(&self) -> u8 {
+        let mut table = table(&["", "CHECK", "EXPECTED", "FOUND"]);
+        for row in &self.rows {
+            table.add_row(row);
+        }
+        answer(&format!("\n{}\n", table.trim_fmt()));
+        let total = self.rows.len();
+        if self.differences == 0 {
+            answer(&format!("✔ tour: {total} of {total} checks as expected"));
+        } else {
+            answer(&format!("✖ tour: {} of {total} checks differ", self.differences));
+        }
+        u8::from(self.differences > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_difference_is_the_exit_code() {
+        let mut checks = Checks::default();
+        checks.same("a", "number", &1, &1);
+        assert_eq!(checks.summary(), 0);
+        checks.same("b", "number", &1, &2);
+        assert_eq!(checks.summary(), 1);
+    }
+
+    #[test]
+    fn a_story_that_broke_is_a_difference() {
+        let mut checks = Checks::default();
+        checks.broken(&anyhow::anyhow!("no server"));
+        assert_eq!(checks.summary(), 1);
+    }
+}
