@@ -1,0 +1,384 @@
+//! rtnetlink, one request at a time on a blocking socket: an attach is a handful of requests, and waits for each.
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage, AddressScope},
+    link::{
+        InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
+        LinkInfo, LinkMessage,
+    },
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+/// Protocol number of our routes, so that they are found and removed.
+pub(crate) const ROUTE_PROTOCOL: u8 = 98;
+
+/// One rtnetlink socket; it stays in the namespace that it was made in.
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+}
+
+/// What is known of an interface.
+#[derive(Clone, Debug)]
+pub(crate) struct Interface {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    pub(crate) mtu: u32,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) up: bool,
+    /// Port and whether it collects metadata, of a VXLAN device.
+    pub(crate) vxlan: Option<(u16, bool)>,
+}
+
+/// The way to an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Way {
+    pub(crate) ifindex: u32,
+    pub(crate) next_hop: Ipv4Addr,
+}
+
+impl Netlink {
+    /// A socket in the thread's network namespace.
+    pub(crate) fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Creates a veth pair: `host` here, `interface` in the namespace `netns`.
+    pub(crate) fn add_veth(&mut self, pair: &VethPair<'_>) -> io::Result<()> {
+        let mut peer = LinkMessage::default();
+        peer.attributes = vec![
+            LinkAttribute::IfName(pair.interface.to_owned()),
+            LinkAttribute::Mtu(pair.mtu),
+            LinkAttribute::Address(pair.mac.to_vec()),
+            LinkAttribute::NetNsFd(pair.netns.as_raw_fd()),
+        ];
+        let mut link = LinkMessage::default();
+        link.attributes = vec![
+            LinkAttribute::IfName(pair.host.to_owned()),
+            LinkAttribute::Mtu(pair.mtu),
+            LinkAttribute::Address(pair.host_mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ];
+        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Creates the VXLAN device that takes its keys from each packet.
+    pub(crate) fn add_vxlan(&mut self, name: &str, port: u16, mac: [u8; 6], mtu: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.flags = LinkFlags::Noarp;
+        link.header.change_mask = LinkFlags::Noarp;
+        link.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::Mtu(mtu),
+            LinkAttribute::Address(mac.to_vec()),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Vxlan),
+                LinkInfo::Data(InfoData::Vxlan(vec![
+                    InfoVxlan::CollectMetadata(true),
+                    InfoVxlan::Learning(false),
+                    InfoVxlan::Port(port),
+                ])),
+            ]),
+        ];
+        self.request(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Brings an interface up.
+    pub(crate) fn set_up(&mut self, index: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.header.flags = LinkFlags::Up;
+        link.header.change_mask = LinkFlags::Up;
+        self.request(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// Sets an interface's MTU.
+    pub(crate) fn set_mtu(&mut self, index: u32, mtu: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        link.attributes = vec![LinkAttribute::Mtu(mtu)];
+        self.request(RouteNetlinkMessage::SetLink(link), 0)
+    }
+
+    /// Removes an interface; whether it was there.
+    pub(crate) fn remove_link(&mut self, name: &str) -> io::Result<bool> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        match self.request(RouteNetlinkMessage::DelLink(link), 0) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The interface with this name.
+    pub(crate) fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned())];
+        match self.exchange(RouteNetlinkMessage::GetLink(link), 0) {
+            Ok(answers) => Ok(answers.into_iter().find_map(interface)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// All interfaces.
+    pub(crate) fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
+        let answers = self.exchange(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.into_iter().filter_map(interface).collect())
+    }
+
+    /// Index of the interface that has an address.
+    pub(crate) fn address_owner(&mut self, address: IpAddr) -> io::Result<Option<u32>> {
+        let answers = self.exchange(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewAddress(message) => {
+                let own = |attribute: &AddressAttribute| match attribute {
+                    AddressAttribute::Local(local) | AddressAttribute::Address(local) => *local == address,
+                    _ => false,
+                };
+                message.attributes.iter().any(own).then_some(message.header.index)
+            }
+            _ => None,
+        }))
+    }
+
+    /// Gives an interface an address without a subnet.
+    pub(crate) fn add_address(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = 32;
+        message.header.scope = AddressScope::Universe;
+        message.header.index = index;
+        message.attributes =
+            vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Adds or replaces a route.
+    pub(crate) fn set_route(&mut self, route: &Route) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::NewRoute(route.message()), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes a route; that it is not there does not matter.
+    pub(crate) fn remove_route(&mut self, route: &Route) -> io::Result<()> {
+        match self.request(RouteNetlinkMessage::DelRoute(route.message()), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Destinations of our routes over an interface.
+    pub(crate) fn our_routes(&mut self, ifindex: u32) -> io::Result<Vec<(Ipv4Addr, u8)>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.exchange(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers.into_iter().filter_map(|answer| our_route(answer, ifindex)).collect())
+    }
+
+    /// The way that the kernel would send a packet.
+    pub(crate) fn way(&mut self, destination: Ipv4Addr) -> io::Result<Option<Way>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(destination))];
+        let answers = match self.exchange(RouteNetlinkMessage::GetRoute(message), 0) {
+            Ok(answers) => answers,
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL)) =>
+            {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(answers.into_iter().find_map(|answer| way(answer, destination)))
+    }
+
+    /// Pins a neighbour's MAC address.
+    pub(crate) fn set_neighbour(&mut self, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.attributes = vec![
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
+            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
+        ];
+        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
+        self.exchange(message, flags | NLM_F_ACK).map(|_answers| ())
+    }
+
+    fn exchange(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut answers = Vec::new();
+        loop {
+            let (datagram, _) = self.socket.recv_from_full()?;
+            if self.read(&datagram, flags, &mut answers)? {
+                return Ok(answers);
+            }
+        }
+    }
+
+    /// Takes the messages of one datagram; whether the exchange is over.
+    fn read(&self, datagram: &[u8], flags: u16, answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+        let mut rest = datagram;
+        while rest.len() >= 16 {
+            let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+            if length < 16 || length > rest.len() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "netlink message of a wrong length"));
+            }
+            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length])
+                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+            rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+            if message.header.sequence_number != self.sequence {
+                continue;
+            }
+            match message.payload {
+                NetlinkPayload::Error(error) => {
+                    return error.code.map_or(Ok(true), |code| Err(io::Error::from_raw_os_error(-code.get())));
+                }
+                NetlinkPayload::Done(_) => return Ok(true),
+                NetlinkPayload::InnerMessage(inner) => {
+                    answers.push(inner);
+                    if flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
+                        return Ok(true);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Both ends of a veth pair.
+pub(crate) struct VethPair<'a> {
+    pub(crate) host: &'a str,
+    pub(crate) host_mac: [u8; 6],
+    pub(crate) interface: &'a str,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+    pub(crate) netns: BorrowedFd<'a>,
+}
+
+/// A route of ours in the main table.
+#[derive(Clone, Debug)]
+pub(crate) struct Route {
+    pub(crate) destination: Ipv4Addr,
+    pub(crate) prefix_len: u8,
+    pub(crate) ifindex: u32,
+    pub(crate) gateway: Option<Ipv4Addr>,
+    pub(crate) source: Option<Ipv4Addr>,
+}
+
+impl Route {
+    fn message(&self) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = self.prefix_len;
+        message.header.table = 254;
+        message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+        message.header.scope = if self.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
+        message.header.kind = RouteType::Unicast;
+        if self.prefix_len > 0 {
+            message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(self.destination)));
+        }
+        message.attributes.push(RouteAttribute::Oif(self.ifindex));
+        if let Some(gateway) = self.gateway {
+            message.attributes.push(RouteAttribute::Gateway(RouteAddress::Inet(gateway)));
+        }
+        if let Some(source) = self.source {
+            message.attributes.push(RouteAttribute::PrefSource(RouteAddress::Inet(source)));
+        }
+        message
+    }
+}
+
+fn interface(answer: RouteNetlinkMessage) -> Option<Interface> {
+    let RouteNetlinkMessage::NewLink(message) = answer else { return None };
+    let mut interface = Interface {
+        index: message.header.index,
+        name: String::new(),
+        mtu: 0,
+        mac: None,
+        up: message.header.flags.contains(LinkFlags::Up),
+        vxlan: None,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => interface.name = name,
+            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
+            LinkAttribute::Address(mac) => interface.mac = mac.try_into().ok(),
+            LinkAttribute::LinkInfo(infos) => interface.vxlan = infos.into_iter().find_map(vxlan),
+            _ => {}
+        }
+    }
+    Some(interface)
+}
+
+fn vxlan(info: LinkInfo) -> Option<(u16, bool)> {
+    let LinkInfo::Data(InfoData::Vxlan(attributes)) = info else { return None };
+    let mut found = (0, false);
+    for attribute in attributes {
+        match attribute {
+            InfoVxlan::Port(port) => found.0 = port,
+            InfoVxlan::CollectMetadata(collects) => found.1 = collects,
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+fn our_route(answer: RouteNetlinkMessage, ifindex: u32) -> Option<(Ipv4Addr, u8)> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    if message.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) {
+        return None;
+    }
+    let over = message.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(index) if *index == ifindex));
+    let destination = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    over.then_some((destination?, message.header.destination_prefix_length))
+}
+
+fn way(answer: RouteNetlinkMessage, destination: Ipv4Addr) -> Option<Way> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    let mut ifindex = None;
+    let mut next_hop = destination;
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => ifindex = Some(index),
+            RouteAttribute::Gateway(RouteAddress::Inet(gateway)) => next_hop = gateway,
+            _ => {}
+        }
+    }
+    ifindex.map(|ifindex| Way { ifindex, next_hop })
+}

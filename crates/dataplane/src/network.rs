@@ -1,0 +1,192 @@
+//! What the node knows of the network: nodes, blocks and pools in the maps, pools routed to the VXLAN device.
+
+use crate::{
+    error::ApplyError,
+    host::mapped_address,
+    model::Network,
+    netlink::{Netlink, Route, Way},
+    program::Maps,
+    sys::map::Prefixed,
+};
+use ipnet::{IpNet, Ipv4Net};
+use isthmus_dataplane_common::{
+    BLOCK_LOCAL, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, ConfigValue, LAYOUT_VERSION, NodeValue,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, Ipv4Addr},
+};
+
+/// Where the overlay leaves and enters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Overlay {
+    pub(crate) tunnel_address: Ipv4Addr,
+    pub(crate) vxlan_ifindex: u32,
+    pub(crate) mtu: u32,
+}
+
+/// Makes maps and routes as `network` says. Returns the interfaces that packets to other nodes leave by.
+pub(crate) fn apply(
+    maps: &Maps,
+    netlink: &mut Netlink,
+    overlay: &Overlay,
+    network: &Network,
+) -> Result<BTreeSet<u32>, ApplyError> {
+    let ways = ways(netlink, overlay, network)?;
+    let own = own_number(overlay, network);
+    set_config(maps, overlay, own)?;
+    apply_nodes(maps, network, &ways, own)?;
+    apply_blocks(maps, network, &ways, own)?;
+    apply_routes(netlink, overlay, network)?;
+    let others = ways.iter().filter(|(number, _)| **number != own);
+    Ok(others.map(|(_, way)| way.ifindex).filter(|ifindex| *ifindex != 0).collect())
+}
+
+/// Number of this node: the one that has our tunnel address.
+fn own_number(overlay: &Overlay, network: &Network) -> u32 {
+    let own = IpAddr::V4(overlay.tunnel_address);
+    network.nodes.iter().find(|node| node.addresses.contains(&own)).map_or(0, |node| node.number)
+}
+
+/// The way to each node that can be reached.
+fn ways(
+    netlink: &mut Netlink,
+    overlay: &Overlay,
+    network: &Network,
+) -> Result<BTreeMap<u32, BlockValue>, ApplyError> {
+    let mut ways = BTreeMap::new();
+    for node in &network.nodes {
+        // An IPv6 underlay is not forwarded yet; such a node is known but has no way.
+        let Some(IpAddr::V4(tunnel)) = node.addresses.first().copied() else { continue };
+        let way = if tunnel == overlay.tunnel_address {
+            None
+        } else {
+            netlink.way(tunnel).map_err(ApplyError::of(format!("find the route to node address {tunnel}")))?
+        };
+        let way = way.unwrap_or(Way { ifindex: 0, next_hop: tunnel });
+        let value = BlockValue {
+            node: node.number,
+            flags: 0,
+            tunnel: u32::from_ne_bytes(tunnel.octets()),
+            next_hop: u32::from_ne_bytes(way.next_hop.octets()),
+            ifindex: way.ifindex,
+            reserved: [0; 3],
+        };
+        ways.insert(node.number, value);
+    }
+    Ok(ways)
+}
+
+fn set_config(maps: &Maps, overlay: &Overlay, node: u32) -> Result<(), ApplyError> {
+    let floor = maps.config.value(&0).ok().flatten().map_or(0, |config| config.path_mtu_floor);
+    let floor = if floor == 0 { overlay.mtu } else { floor.min(overlay.mtu) };
+    let config = ConfigValue { layout: LAYOUT_VERSION, mtu: overlay.mtu, path_mtu_floor: floor, node };
+    maps.config.set(&0, &config).map_err(ApplyError::of("write the programs' configuration"))
+}
+
+fn apply_nodes(
+    maps: &Maps,
+    network: &Network,
+    ways: &BTreeMap<u32, BlockValue>,
+    own: u32,
+) -> Result<(), ApplyError> {
+    let mut desired = BTreeMap::new();
+    for node in &network.nodes {
+        let Some(way) = ways.get(&node.number) else { continue };
+        for address in &node.addresses {
+            let value = NodeValue { way: *way, own: u32::from(node.number == own), flags: 0 };
+            desired.insert(mapped_address(*address), value);
+        }
+    }
+    let failed = |source| ApplyError { what: "write the table of nodes".into(), source };
+    let observed: BTreeMap<_, _> = maps.node.entries().map_err(failed)?.into_iter().collect();
+    for (address, value) in &desired {
+        if observed.get(address) != Some(value) {
+            maps.node.set(address, value).map_err(failed)?;
+        }
+    }
+    for address in observed.keys().filter(|address| !desired.contains_key(*address)) {
+        maps.node.remove(address).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn apply_blocks(
+    maps: &Maps,
+    network: &Network,
+    ways: &BTreeMap<u32, BlockValue>,
+    own: u32,
+) -> Result<(), ApplyError> {
+    let mut desired = BTreeMap::new();
+    for pool in &network.pools {
+        let nobody = BlockValue { node: 0, flags: 0, tunnel: 0, next_hop: 0, ifindex: 0, reserved: [0; 3] };
+        desired.insert(key_bytes(*pool), (prefixed(*pool), nobody));
+    }
+    for entry in &network.blocks {
+        let Some(way) = ways.get(&entry.node) else { continue };
+        let flags = if entry.node == own { BLOCK_LOCAL } else { 0 };
+        desired.insert(key_bytes(entry.block), (prefixed(entry.block), BlockValue { flags, ..*way }));
+    }
+    let failed = |source| ApplyError { what: "write the table of blocks".into(), source };
+    let mut observed = BTreeMap::new();
+    for key in maps.block.keys().map_err(failed)? {
+        if let Some(value) = maps.block.value(&key).map_err(failed)? {
+            observed.insert((key.prefix_len, key.key.address), (key, value));
+        }
+    }
+    for (bytes, (key, value)) in &desired {
+        if observed.get(bytes).map(|(_, value)| value) != Some(value) {
+            maps.block.set(key, value).map_err(failed)?;
+        }
+    }
+    for (key, _) in observed.iter().filter(|(bytes, _)| !desired.contains_key(*bytes)).map(|(_, pair)| pair) {
+        maps.block.remove(key).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn prefixed(net: IpNet) -> Prefixed {
+    let prefix_len = match net {
+        IpNet::V4(net) => BLOCK_PREFIX_IPV4 + u32::from(net.prefix_len()),
+        IpNet::V6(net) => 32 + u32::from(net.prefix_len()),
+    };
+    Prefixed { prefix_len, key: BlockKey { scope: 0, address: mapped_address(net.network()) } }
+}
+
+fn key_bytes(net: IpNet) -> (u32, [u32; 4]) {
+    let key = prefixed(net);
+    (key.prefix_len, key.key.address)
+}
+
+/// Pools go to the VXLAN device; routes to local containers are longer, and win.
+fn apply_routes(netlink: &mut Netlink, overlay: &Overlay, network: &Network) -> Result<(), ApplyError> {
+    let failed = |source: io::Error| ApplyError { what: "route the pools to the overlay".into(), source };
+    let pools: BTreeSet<Ipv4Net> = network.pools.iter().filter_map(ipv4).collect();
+    let present = netlink.our_routes(overlay.vxlan_ifindex).map_err(failed)?;
+    let route = |destination, prefix_len| Route {
+        destination,
+        prefix_len,
+        ifindex: overlay.vxlan_ifindex,
+        gateway: None,
+        source: Some(overlay.tunnel_address),
+    };
+    for pool in &pools {
+        if !present.contains(&(pool.network(), pool.prefix_len())) {
+            netlink.set_route(&route(pool.network(), pool.prefix_len())).map_err(failed)?;
+        }
+    }
+    for (destination, prefix_len) in present {
+        if !pools.iter().any(|pool| (pool.network(), pool.prefix_len()) == (destination, prefix_len)) {
+            netlink.remove_route(&route(destination, prefix_len)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+fn ipv4(net: &IpNet) -> Option<Ipv4Net> {
+    match net {
+        IpNet::V4(net) => Some(net.trunc()),
+        IpNet::V6(_) => None,
+    }
+}

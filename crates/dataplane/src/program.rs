@@ -1,0 +1,320 @@
+//! The programs and their maps: loaded at every start, attached by links that are pinned, so that a new agent's programs
+//! take over without a packet seeing a gap.
+
+use crate::{
+    error::{ApplyError, OpenError},
+    model::{AttachMode, GATEWAY, GATEWAY_MAC, Limits},
+    sys::map::{Map, Plain},
+};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{
+        LinkOrder, SchedClassifier, TcAttachType,
+        links::{FdLink, PinnedLink},
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
+    },
+};
+use isthmus_dataplane_common::{
+    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, LAYOUT_VERSION, NodeValue,
+    PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
+};
+use std::{
+    fs, io,
+    net::Ipv4Addr,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+/// Priority of our clsact filters; low enough to leave room before, so that it is found again.
+const CLSACT_PRIORITY: u16 = 0x1573;
+/// Handle of our clsact filters.
+const CLSACT_HANDLE: u16 = 1;
+
+/// A program and where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    FromContainer,
+    ToContainer,
+    FromWire,
+    FromOverlay,
+    ToOverlay,
+}
+
+impl Hook {
+    pub(crate) const ALL: [Self; 5] =
+        [Self::FromContainer, Self::ToContainer, Self::FromWire, Self::FromOverlay, Self::ToOverlay];
+
+    pub(crate) const fn program(self) -> &'static str {
+        match self {
+            Self::FromContainer => "from_container",
+            Self::ToContainer => "to_container",
+            Self::FromWire => "from_wire",
+            Self::FromOverlay => "from_overlay",
+            Self::ToOverlay => "to_overlay",
+        }
+    }
+
+    const fn direction(self) -> TcAttachType {
+        match self {
+            Self::FromContainer | Self::FromWire | Self::FromOverlay => TcAttachType::Ingress,
+            Self::ToContainer | Self::ToOverlay => TcAttachType::Egress,
+        }
+    }
+}
+
+/// Constants of the programs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Constants {
+    pub(crate) vxlan_port: u16,
+    pub(crate) tunnel_address: Ipv4Addr,
+    pub(crate) vxlan_ifindex: u32,
+}
+
+/// The loaded programs.
+pub(crate) struct Programs {
+    ebpf: Mutex<Ebpf>,
+    links: PathBuf,
+    mode: AttachMode,
+}
+
+/// The maps that userspace reads or writes.
+pub(crate) struct Maps {
+    pub(crate) endpoint_by_ifindex: Map<u32, EndpointValue>,
+    pub(crate) endpoint_by_address: Map<Address, EndpointValue>,
+    pub(crate) block: Map<crate::sys::map::Prefixed, BlockValue>,
+    pub(crate) node: Map<Address, NodeValue>,
+    pub(crate) path_mtu: Map<Address, PathMtuValue>,
+    pub(crate) slot: Map<u32, SlotValue>,
+    pub(crate) policy: Map<PolicyKey, PolicyValue>,
+    pub(crate) connection_tcp: Map<ConnectionKey, ConnectionValue>,
+    pub(crate) connection_other: Map<ConnectionKey, ConnectionValue>,
+    pub(crate) sample: Map<SampleKey, SampleValue>,
+    pub(crate) config: Map<u32, ConfigValue>,
+    pub(crate) counter: Map<u32, u64>,
+}
+
+/// Maps in the object, with what limits them.
+const MAPS: [(&str, fn(&Limits) -> Option<u32>); 14] = [
+    ("ENDPOINT_BY_IFINDEX", |limits| Some(limits.endpoints)),
+    ("ENDPOINT_BY_ADDRESS", |limits| Some(limits.endpoints)),
+    ("BLOCK", |limits| Some(limits.blocks)),
+    ("NODE", |limits| Some(limits.nodes)),
+    ("PATH_MTU", |_| None),
+    ("SLOT", |limits| Some(limits.endpoints)),
+    ("POLICY", |limits| Some(limits.policy_entries)),
+    ("CONNECTION_TCP", |limits| Some(limits.connections_tcp)),
+    ("CONNECTION_OTHER", |limits| Some(limits.connections_other)),
+    ("FRAGMENT", |_| None),
+    ("SAMPLE", |_| None),
+    ("CONFIG", |_| None),
+    ("COUNTER", |_| None),
+    ("EVENT", |_| None),
+];
+
+/// Where a node's pins are: a directory for each version of the layout.
+pub(crate) fn pins(bpffs: &Path, node: &str) -> PathBuf {
+    bpffs.join(node).join(format!("v{LAYOUT_VERSION}"))
+}
+
+/// Loads the programs over the pinned maps, or over new ones, which are pinned.
+pub(crate) fn load(
+    pins: &Path,
+    limits: &Limits,
+    constants: Constants,
+    mode: AttachMode,
+) -> Result<(Programs, Maps, RingBuf<MapData>), OpenError> {
+    let maps_at = pins.join("maps");
+    let links = pins.join("links");
+    for directory in [&maps_at, &links] {
+        fs::create_dir_all(directory).map_err(|source| OpenError::Bpffs { path: directory.clone(), source })?;
+    }
+    let tunnel = u32::from_ne_bytes(constants.tunnel_address.octets());
+    let gateway = u32::from_ne_bytes(GATEWAY.octets());
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("VXLAN_PORT", &constants.vxlan_port, true)
+        .override_global("TUNNEL_ADDRESS", &tunnel, true)
+        .override_global("VXLAN_IFINDEX", &constants.vxlan_ifindex, true)
+        .override_global("GATEWAY", &gateway, true)
+        .override_global("GATEWAY_MAC", &GATEWAY_MAC, true);
+    for (name, limit) in MAPS {
+        if let Some(entries) = limit(limits) {
+            loader.map_max_entries(name, entries);
+        }
+        loader.map_pin_path(name, maps_at.join(name));
+    }
+    let mut ebpf = loader.load(object()).map_err(|source| OpenError::Object(Box::new(source)))?;
+    for hook in Hook::ALL {
+        let refused = |source| OpenError::Program { program: hook.program(), source: Box::new(source) };
+        classifier(&mut ebpf, hook).load().map_err(refused)?;
+    }
+    let maps = Maps::of(&mut ebpf)?;
+    let events = ebpf.take_map("EVENT").expect("the object has it");
+    let events = RingBuf::try_from(events).map_err(io::Error::other).map_err(ApplyError::of("open the ring buffer"))?;
+    let mode = settle(mode, &mut ebpf);
+    Ok((Programs { ebpf: Mutex::new(ebpf), links, mode }, maps, events))
+}
+
+/// The object, aligned as its reader needs it.
+fn object() -> &'static [u8] {
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/isthmus-ebpf"))
+}
+
+fn classifier(ebpf: &mut Ebpf, hook: Hook) -> &mut SchedClassifier {
+    let program = ebpf.program_mut(hook.program()).expect("the object has every program");
+    program.try_into().expect("every program is a classifier")
+}
+
+/// tcx if it is asked for or, where the choice is ours, if the kernel has it: a query of the loopback's hook tells.
+fn settle(mode: AttachMode, _ebpf: &mut Ebpf) -> AttachMode {
+    match mode {
+        AttachMode::Auto => match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
+            Ok(_) => AttachMode::Tcx,
+            Err(_) => AttachMode::Clsact,
+        },
+        chosen => chosen,
+    }
+}
+
+impl Maps {
+    fn of(ebpf: &mut Ebpf) -> Result<Self, ApplyError> {
+        Ok(Self {
+            endpoint_by_ifindex: map(ebpf, "ENDPOINT_BY_IFINDEX")?,
+            endpoint_by_address: map(ebpf, "ENDPOINT_BY_ADDRESS")?,
+            block: map(ebpf, "BLOCK")?,
+            node: map(ebpf, "NODE")?,
+            path_mtu: map(ebpf, "PATH_MTU")?,
+            slot: map(ebpf, "SLOT")?,
+            policy: map(ebpf, "POLICY")?,
+            connection_tcp: map(ebpf, "CONNECTION_TCP")?,
+            connection_other: map(ebpf, "CONNECTION_OTHER")?,
+            sample: map(ebpf, "SAMPLE")?,
+            config: map(ebpf, "CONFIG")?,
+            counter: map(ebpf, "COUNTER")?,
+        })
+    }
+}
+
+/// A typed handle of a map of the object; the types stand in `crates/ebpf/src/maps.rs`.
+fn map<K: Plain, V: Plain>(ebpf: &Ebpf, name: &str) -> Result<Map<K, V>, ApplyError> {
+    use aya::maps::Map::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+    let (Array(map) | HashMap(map) | LpmTrie(map) | LruHashMap(map) | PerCpuArray(map)) =
+        ebpf.map(name).expect("the object has every map")
+    else {
+        unreachable!("{name} is of a kind that the object does not use");
+    };
+    let fd = map.fd().as_fd().try_clone_to_owned().map_err(ApplyError::of(format!("keep the map {name}")))?;
+    Ok(Map::new(fd))
+}
+
+impl Programs {
+    /// How programs are attached.
+    pub(crate) fn mode(&self) -> AttachMode {
+        self.mode
+    }
+
+    /// Attaches a program, or replaces an earlier agent's without a gap.
+    pub(crate) fn attach(&self, hook: Hook, interface: &str) -> io::Result<()> {
+        let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = classifier(&mut ebpf, hook);
+        match self.mode {
+            AttachMode::Clsact => attach_clsact(program, hook, interface),
+            AttachMode::Auto | AttachMode::Tcx => attach_tcx(program, hook, interface, &self.pin(hook, interface)),
+        }
+    }
+
+    /// Forgets an interface's links; its programs go with the interface.
+    pub(crate) fn forget(&self, interface: &str) {
+        for hook in Hook::ALL {
+            let _ = fs::remove_file(self.pin(hook, interface));
+        }
+    }
+
+    /// Whether the program is on the interface.
+    pub(crate) fn attached(&self, hook: Hook, interface: &str) -> bool {
+        match self.mode {
+            // A filter cannot vanish without its interface but by hand; the next attach replaces it.
+            AttachMode::Clsact => true,
+            AttachMode::Auto | AttachMode::Tcx => self.pin(hook, interface).exists(),
+        }
+    }
+
+    /// Names of the interfaces that have pinned links.
+    pub(crate) fn pinned_interfaces(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(&self.links) else { return Vec::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<_> = names.filter_map(|name| name.split_once('+').map(|(_, i)| i.to_owned())).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn pin(&self, hook: Hook, interface: &str) -> PathBuf {
+        // Interface names may have dots, which the BPF file system refuses.
+        self.links.join(format!("{}+{}", hook.program(), interface.replace('.', "_")))
+    }
+}
+
+fn attach_tcx(program: &mut SchedClassifier, hook: Hook, interface: &str, pin: &Path) -> io::Result<()> {
+    if pin.exists() {
+        let pinned = PinnedLink::from_pin(pin).map_err(io::Error::other)?;
+        let link = SchedClassifierLink::try_from(FdLink::from(pinned)).map_err(io::Error::other)?;
+        // ENOLINK: the interface of that link is gone, and this one only has its name.
+        if let Ok(id) = program.attach_to_link(link) {
+            // Taken out, so that dropping the program later does not touch it.
+            let _ = program.take_link(id);
+            return Ok(());
+        }
+        fs::remove_file(pin)?;
+    }
+    let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+    let id = program.attach_with_options(interface, hook.direction(), options).map_err(io::Error::other)?;
+    let link = program.take_link(id).map_err(io::Error::other)?;
+    let link = FdLink::try_from(link).map_err(io::Error::other)?;
+    link.pin(pin).map_err(io::Error::other)?;
+    Ok(())
+}
+
+fn attach_clsact(program: &mut SchedClassifier, hook: Hook, interface: &str) -> io::Result<()> {
+    // It may be there already: ours, or another's; both are shared.
+    let _ = tc::qdisc_add_clsact(interface);
+    let handle = TcHandle::new(0, CLSACT_HANDLE);
+    let earlier = SchedClassifierLink::attached(interface, hook.direction(), CLSACT_PRIORITY, handle, None)?;
+    // Replaces our filter in place if there is one; a new one is made only where there is none.
+    if let Ok(id) = program.attach_to_link(earlier) {
+        forget_link(program, id);
+        return Ok(());
+    }
+    let options = NlOptions { priority: CLSACT_PRIORITY, handle, classid: None };
+    let options = TcAttachOptions::Netlink(options);
+    let id = program.attach_with_options(interface, hook.direction(), options).map_err(io::Error::other)?;
+    forget_link(program, id);
+    Ok(())
+}
+
+/// A filter has no descriptor: dropping its link would remove it.
+fn forget_link(program: &mut SchedClassifier, id: tc::SchedClassifierLinkId) {
+    if let Ok(link) = program.take_link(id) {
+        std::mem::forget(link);
+    }
+}
+
+/// Removes our clsact filters from an interface.
+pub(crate) fn remove_filters(interface: &str) {
+    for hook in Hook::ALL {
+        let _ = tc::qdisc_detach_program(interface, hook.direction(), hook.program());
+    }
+}
+
+/// Programs of others on the interface's hooks.
+pub(crate) fn foreign(interface: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+        let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else { continue };
+        let names = programs.iter().filter_map(|program| program.name_as_str().map(str::to_owned));
+        found.extend(names.filter(|name| !Hook::ALL.iter().any(|hook| hook.program().starts_with(name.as_str()))));
+    }
+    found
+}

@@ -1,0 +1,273 @@
+//! Connections: one entry for both directions; policy only for the first packet, and again when rules change.
+
+use crate::{
+    event::{Told, count, now, tell},
+    maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
+    packet::{Packet, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+};
+use isthmus_dataplane_common::{
+    CONNECTION_ANSWERED, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO, CONNECTION_FROM_LOW,
+    CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason, SLOT_NONE, SLOT_REJECT, SlotValue,
+    TOUCH_TICKS, mapped,
+    verdict::{self, Verdict},
+};
+
+/// One end of a packet, as this node knows it.
+#[derive(Clone, Copy)]
+pub struct End {
+    /// What it is; 0 if only another node knows.
+    pub identity: u32,
+    /// Birth of its endpoint; 0: not of this node.
+    pub birth: u32,
+    /// Its rules; [`SLOT_NONE`]: not of this node, or exempt.
+    pub slot: u32,
+}
+
+impl End {
+    /// An end that is no endpoint of this node.
+    pub const fn elsewhere(identity: u32) -> Self {
+        Self { identity, birth: 0, slot: SLOT_NONE }
+    }
+}
+
+/// A packet between two ends.
+pub struct Passage<'a> {
+    pub packet: &'a Packet,
+    pub from: End,
+    pub to: End,
+    /// The other node, if one is involved.
+    pub node: u32,
+    /// Why a first packet passes where no slot decides.
+    pub otherwise: Reason,
+}
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Pass,
+    Drop,
+    /// Drop, and answer the sender.
+    Reject,
+}
+
+/// Both ends in order, and whether the packet comes from the lower one.
+#[inline(always)]
+fn key(source: u32, source_port: u16, destination: u32, destination_port: u16, protocol: u8) -> (ConnectionKey, bool) {
+    let from_low = source < destination || (source == destination && source_port <= destination_port);
+    let (low, low_port, high, high_port) = if from_low {
+        (source, source_port, destination, destination_port)
+    } else {
+        (destination, destination_port, source, source_port)
+    };
+    let key = ConnectionKey {
+        low: mapped(low),
+        high: mapped(high),
+        low_port,
+        high_port,
+        protocol,
+        scope: 0,
+        reserved: 0,
+    };
+    (key, from_low)
+}
+
+#[inline(always)]
+fn look_up(key: &ConnectionKey) -> Option<*mut ConnectionValue> {
+    if key.protocol == TCP { CONNECTION_TCP.get_ptr_mut(key) } else { CONNECTION_OTHER.get_ptr_mut(key) }
+}
+
+/// Finds the packet's connection, or judges it and makes one.
+#[inline(always)]
+pub fn judge(passage: &Passage<'_>) -> Fate {
+    let packet = passage.packet;
+    if packet.icmp_error {
+        return judge_error(passage);
+    }
+    let (key, from_low) =
+        key(packet.source, packet.source_port, packet.destination, packet.destination_port, packet.protocol);
+    if let Some(entry) = look_up(&key) {
+        // SAFETY: values of an LRU map stay valid memory while the program runs; fields may change under us, each of
+        // which is a whole number that is judged for itself.
+        let entry = unsafe { &mut *entry };
+        if belongs(entry, passage, from_low) {
+            return follow(entry, passage, from_low);
+        }
+    }
+    begin(passage, &key, from_low)
+}
+
+/// Whether the packet is one of this connection, not of an earlier one with the same addresses and ports.
+#[inline(always)]
+fn belongs(entry: &ConnectionValue, passage: &Passage<'_>, from_low: bool) -> bool {
+    let (from_birth, to_birth) =
+        if from_low { (entry.low_birth, entry.high_birth) } else { (entry.high_birth, entry.low_birth) };
+    if from_birth != passage.from.birth || to_birth != passage.to.birth || entry.node != passage.node {
+        return false;
+    }
+    let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == from_low;
+    if forward && entry.from != passage.from.identity {
+        return false;
+    }
+    // A SYN on a connection that has ended begins a new one.
+    let syn = passage.packet.protocol == TCP && passage.packet.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
+    let ended = entry.flags & CONNECTION_RESET != 0
+        || entry.flags & (CONNECTION_FIN_FROM | CONNECTION_FIN_TO) == (CONNECTION_FIN_FROM | CONNECTION_FIN_TO);
+    !(syn && (ended || (!forward && entry.flags & CONNECTION_ESTABLISHED == 0)))
+}
+
+/// A packet of a known connection.
+#[inline(always)]
+fn follow(entry: &mut ConnectionValue, passage: &Passage<'_>, from_low: bool) -> Fate {
+    let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == from_low;
+    let mut flags = entry.flags;
+    if entry.slot != SLOT_NONE {
+        // The receiver of the first packet decides; its slot may have changed with its identity.
+        let slot_number = if forward { passage.to.slot } else { passage.from.slot };
+        let Some(slot) = SLOT.get(slot_number) else { return refuse(passage, Reason::NoTable, 0) };
+        if slot.generation != entry.generation || slot_number != entry.slot {
+            flags = judge_again(entry, passage, slot, slot_number);
+        }
+    }
+    if flags & CONNECTION_REVOKED != 0 {
+        let (from, to) = if forward { (entry.from, entry.to) } else { (entry.to, entry.from) };
+        tell(passage.packet, &Told { from, to, rule: entry.rule, reason: Reason::Revoked });
+        return Fate::Drop;
+    }
+    if passage.packet.protocol == TCP {
+        flags |= tcp_flags(flags, passage.packet.tcp_flags, forward);
+    } else if !forward {
+        flags |= CONNECTION_ANSWERED;
+    }
+    // Shared cache lines are written rarely: flags when they change, the time once a second.
+    if flags != entry.flags {
+        entry.flags = flags;
+    }
+    let now = now();
+    if now.wrapping_sub(entry.seen) > TOUCH_TICKS {
+        entry.seen = now;
+    }
+    count(Reason::Established);
+    Fate::Pass
+}
+
+#[inline(always)]
+fn tcp_flags(flags: u32, tcp: u8, forward: bool) -> u32 {
+    let mut more = 0;
+    if forward {
+        if flags & CONNECTION_ANSWERED != 0 && tcp & TCP_ACK != 0 {
+            more |= CONNECTION_ESTABLISHED;
+        }
+        if tcp & TCP_FIN != 0 {
+            more |= CONNECTION_FIN_FROM;
+        }
+    } else {
+        more |= CONNECTION_ANSWERED;
+        if tcp & TCP_FIN != 0 {
+            more |= CONNECTION_FIN_TO;
+        }
+    }
+    if tcp & TCP_RST != 0 {
+        more |= CONNECTION_RESET;
+    }
+    more
+}
+
+/// The rules changed since the connection was judged. Returns its flags.
+#[inline(never)]
+fn judge_again(entry: &mut ConnectionValue, passage: &Passage<'_>, slot: &SlotValue, slot_number: u32) -> u32 {
+    let verdict = judge_slot(slot, entry.from, passage.packet.protocol, entry.port);
+    entry.slot = slot_number;
+    entry.generation = slot.generation;
+    if verdict.reason.allowed() {
+        entry.rule = verdict.rule;
+        entry.flags &= !CONNECTION_REVOKED;
+    } else {
+        entry.flags |= CONNECTION_REVOKED;
+    }
+    entry.flags
+}
+
+/// The first packet of a connection, as far as this node knows.
+#[inline(always)]
+fn begin(passage: &Passage<'_>, key: &ConnectionKey, from_low: bool) -> Fate {
+    let packet = passage.packet;
+    let mut verdict = Verdict { reason: passage.otherwise, rule: 0 };
+    let mut generation = 0;
+    if passage.to.slot != SLOT_NONE {
+        let Some(slot) = SLOT.get(passage.to.slot) else { return refuse(passage, Reason::NoTable, 0) };
+        generation = slot.generation;
+        verdict = judge_slot(slot, passage.from.identity, packet.protocol, packet.destination_port);
+        if !verdict.reason.allowed() {
+            let reject = slot.flags & SLOT_REJECT != 0;
+            let fate = refuse(passage, verdict.reason, verdict.rule);
+            return if reject { Fate::Reject } else { fate };
+        }
+    }
+    let (low, high) = if from_low { (passage.from, passage.to) } else { (passage.to, passage.from) };
+    let entry = ConnectionValue {
+        seen: now(),
+        flags: if from_low { CONNECTION_FROM_LOW } else { 0 },
+        slot: passage.to.slot,
+        generation,
+        from: passage.from.identity,
+        to: passage.to.identity,
+        low_birth: low.birth,
+        high_birth: high.birth,
+        node: passage.node,
+        rule: verdict.rule,
+        port: packet.destination_port,
+        translated_port: 0,
+        service: 0,
+        translated: [0; 4],
+    };
+    let inserted = if key.protocol == TCP {
+        CONNECTION_TCP.insert(key, entry, 0)
+    } else {
+        CONNECTION_OTHER.insert(key, entry, 0)
+    };
+    if inserted.is_err() {
+        return refuse(passage, Reason::MapFull, 0);
+    }
+    let told =
+        Told { from: passage.from.identity, to: passage.to.identity, rule: verdict.rule, reason: verdict.reason };
+    tell(packet, &told);
+    Fate::Pass
+}
+
+/// An ICMP error passes with the connection that it quotes.
+#[inline(always)]
+fn judge_error(passage: &Passage<'_>) -> Fate {
+    let packet = passage.packet;
+    // The error goes to whom sent what it quotes.
+    if packet.quoted_source != packet.destination {
+        return refuse(passage, Reason::NoConnection, 0);
+    }
+    let (key, _) = key(
+        packet.quoted_source,
+        packet.source_port,
+        packet.quoted_destination,
+        packet.destination_port,
+        packet.quoted_protocol,
+    );
+    let Some(entry) = look_up(&key) else { return refuse(passage, Reason::NoConnection, 0) };
+    // SAFETY: as in `judge`.
+    if unsafe { (*entry).flags } & CONNECTION_REVOKED != 0 {
+        return refuse(passage, Reason::Revoked, 0);
+    }
+    count(Reason::Related);
+    Fate::Pass
+}
+
+#[inline(always)]
+fn refuse(passage: &Passage<'_>, reason: Reason, rule: u32) -> Fate {
+    tell(passage.packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
+    Fate::Drop
+}
+
+#[inline(always)]
+fn judge_slot(slot: &SlotValue, peer: u32, protocol: u8, port: u16) -> Verdict {
+    verdict::judge(slot, peer, protocol, port, |key| {
+        // SAFETY: the value is copied at once; an entry is never changed in place.
+        unsafe { POLICY.get(key) }.copied()
+    })
+}

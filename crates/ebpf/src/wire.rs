@@ -1,0 +1,338 @@
+//! The programs on the uplink and on the VXLAN device.
+
+use crate::{
+    NEXT, SHOT, answer,
+    connection::{Fate, Passage, judge},
+    container::{block, end, refuse},
+    deliver::{self, OVERLAY_BYTES, set_tunnel_key},
+    event::{Told, now, tell},
+    maps::{CONFIG, ENDPOINT_BY_ADDRESS, NODE, PATH_MTU, tunnel_address, vxlan_port},
+    packet::{
+        ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, UDP, addressed_to_us, ethertype, gso_size, mark,
+        parse, pull, raw, read, tagged,
+    },
+};
+use aya_ebpf::{
+    bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, bpf_tunnel_key},
+    helpers::{bpf_csum_level, bpf_skb_adjust_room, bpf_skb_ecn_set_ce, bpf_skb_get_tunnel_key},
+    programs::TcContext,
+};
+use isthmus_dataplane_common::{EndpointValue, MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, Reason, identity, mapped};
+
+/// Where the inner IP header is, behind outer Ethernet, IPv4, UDP, VXLAN and inner Ethernet.
+const INNER: usize = ETHERNET_BYTES + OVERLAY_BYTES;
+/// `BPF_ADJ_ROOM_MAC`.
+const ADJ_ROOM_MAC: u32 = 1;
+/// `BPF_CSUM_LEVEL_DEC`.
+const CSUM_LEVEL_DEC: u64 = 2;
+/// RFC 6040: congestion experienced.
+const ECN_CE: u8 = 3;
+
+/// IPv4 without options, UDP, VXLAN, as in a packet.
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Tunnel {
+    ip: Ipv4Packed,
+    source_port: u16,
+    destination_port: u16,
+    udp_len: u16,
+    udp_checksum: u16,
+    flags: u32,
+    vni: u32,
+}
+
+#[repr(C, packed)]
+#[derive(Clone, Copy)]
+struct Ipv4Packed {
+    version_ihl: u8,
+    tos: u8,
+    total_len: u16,
+    id: u16,
+    fragment: u16,
+    ttl: u8,
+    protocol: u8,
+    checksum: u16,
+    source: u32,
+    destination: u32,
+}
+
+/// What the uplink receives. All that is not our VXLAN goes on untouched.
+#[inline(always)]
+pub fn from_wire(ctx: &TcContext) -> i32 {
+    if ethertype(ctx, 12) != Some(ETHERTYPE_IPV4) || tagged(ctx) || !addressed_to_us(ctx) {
+        return NEXT;
+    }
+    pull(ctx, INNER + 20 + 20);
+    let Some(protocol) = read::<u8>(ctx, ETHERNET_BYTES + 9) else { return NEXT };
+    if protocol == ICMP {
+        learn_path_mtu(ctx);
+        return NEXT;
+    }
+    if protocol != UDP {
+        return NEXT;
+    }
+    let Some(tunnel) = read::<Tunnel>(ctx, ETHERNET_BYTES) else { return NEXT };
+    let ip = tunnel.ip;
+    // Fragments and options hide the ports; the kernel reassembles, and the device gets what is ours.
+    if u16::from_be(tunnel.destination_port) != vxlan_port()
+        || ip.destination != tunnel_address()
+        || ip.version_ihl != 0x45
+        || u16::from_be(ip.fragment) & 0x3fff != 0
+    {
+        return NEXT;
+    }
+    // SAFETY: only read; as in `from_container`.
+    let Some(node) = (unsafe { NODE.get(mapped(ip.source)) }) else {
+        let outer = Packet { source: ip.source, destination: ip.destination, protocol: UDP, ..NOBODY };
+        return refuse(&outer, identity::UNKNOWN, Reason::UnknownNode);
+    };
+    let fast = tunnel.udp_checksum == 0 && checksum_is_right(&ip);
+    if !fast || tunnel.flags != 0x0800_0000_u32.to_be() || ethertype(ctx, INNER - 2) != Some(ETHERTYPE_IPV4) {
+        // The device checks what is rare, and drops what is wrong.
+        return NEXT;
+    }
+    let packet = match parse::<INNER>(ctx) {
+        Ok(packet) => packet,
+        Err(reason) => return refuse(&NOBODY, identity::UNKNOWN, reason),
+    };
+    if gso_size(ctx) != 0 && packet.protocol != TCP {
+        // Merged datagrams keep the tunnel's GSO type, which a container's socket does not understand.
+        return NEXT;
+    }
+    let vni = u32::from_be(tunnel.vni) >> 8;
+    match admit(packet, node, vni) {
+        Admitted::Endpoint(target) => receive(ctx, packet, node, vni, target, ip.tos & 3),
+        Admitted::Node => NEXT,
+        Admitted::Nobody(reason) => refuse(packet, vni, reason),
+    }
+}
+
+/// Where a packet from the overlay may go.
+enum Admitted {
+    Endpoint(&'static EndpointValue),
+    /// This node itself.
+    Node,
+    Nobody(Reason),
+}
+
+/// Accepts only what `node` may send: from an address of one of its blocks as a workload, or from itself.
+#[inline(always)]
+fn admit(packet: &Packet, node: &NodeValue, vni: u32) -> Admitted {
+    if node.own != 0 {
+        return Admitted::Nobody(Reason::UnknownNode);
+    }
+    if vni == identity::REMOTE_NODE {
+        // SAFETY: only read; as in `from_container`.
+        match unsafe { NODE.get(mapped(packet.source)) } {
+            Some(sender) if sender.way.node == node.way.node => {}
+            _ => return Admitted::Nobody(Reason::ForeignSource),
+        }
+    } else {
+        if vni < identity::FIRST_WORKLOAD || vni >= identity::UNKNOWN {
+            return Admitted::Nobody(Reason::BadVni);
+        }
+        match block(packet.source) {
+            Some(block) if block.node == node.way.node => {}
+            _ => return Admitted::Nobody(Reason::ForeignSource),
+        }
+    }
+    // SAFETY: only read; as in `from_container`.
+    if let Some(target) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(packet.destination)) } {
+        return Admitted::Endpoint(target);
+    }
+    // SAFETY: as above.
+    match unsafe { NODE.get(mapped(packet.destination)) } {
+        Some(own) if own.own != 0 => Admitted::Node,
+        _ => Admitted::Nobody(Reason::UnknownEndpoint),
+    }
+}
+
+/// Judges, decapsulates and delivers.
+#[inline(always)]
+fn receive(
+    ctx: &TcContext,
+    packet: &Packet,
+    node: &NodeValue,
+    vni: u32,
+    target: &EndpointValue,
+    outer_ecn: u8,
+) -> i32 {
+    let from = crate::connection::End::elsewhere(vni);
+    let passage = Passage { packet, from, to: end(target), node: node.way.node, otherwise: Reason::Rule };
+    let fate = judge(&passage);
+    if fate == Fate::Drop {
+        return SHOT;
+    }
+    // RFC 6040 section 4.2: congestion met by a packet whose sender does not understand ECN is a drop.
+    if outer_ecn == ECN_CE && packet.tos & 3 == 0 {
+        return SHOT;
+    }
+    if !decapsulate(ctx) {
+        return SHOT;
+    }
+    if fate == Fate::Reject {
+        return answer::refused_there(ctx, packet, &node.way, target.identity);
+    }
+    if outer_ecn == ECN_CE {
+        // SAFETY: the context is valid; the helper changes the inner header and its checksum.
+        unsafe { bpf_skb_ecn_set_ce(raw(ctx)) };
+    }
+    deliver::to_endpoint(ctx, target)
+}
+
+#[inline(always)]
+fn decapsulate(ctx: &TcContext) -> bool {
+    let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO) | u64::from(BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+    // SAFETY: the context is valid; pointers into the packet are read again afterwards.
+    unsafe {
+        if bpf_skb_adjust_room(raw(ctx), -(OVERLAY_BYTES as i32), ADJ_ROOM_MAC, flags) != 0 {
+            return false;
+        }
+        // GRO and NICs count the outer UDP as verified; without this a wrong inner checksum would be believed.
+        bpf_csum_level(raw(ctx), CSUM_LEVEL_DEC);
+    }
+    true
+}
+
+/// RFC 1071: the header with its checksum sums up to all ones. A merged packet was checked when it was merged.
+#[inline(always)]
+fn checksum_is_right(ip: &Ipv4Packed) -> bool {
+    let (source, destination) = (ip.source, ip.destination);
+    let mut sum = u32::from(u16::from_ne_bytes([ip.version_ihl, ip.tos]))
+        + u32::from(ip.total_len)
+        + u32::from(ip.id)
+        + u32::from(ip.fragment)
+        + u32::from(u16::from_ne_bytes([ip.ttl, ip.protocol]))
+        + u32::from(ip.checksum)
+        + (source & 0xffff)
+        + (source >> 16)
+        + (destination & 0xffff)
+        + (destination >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum == 0xffff
+}
+
+/// A router tells that our outer packets are too long for its next hop (RFC 1191). The stack learns it too.
+#[inline(never)]
+fn learn_path_mtu(ctx: &TcContext) -> i32 {
+    const ICMP_AT: usize = ETHERNET_BYTES + 20;
+    const QUOTED: usize = ICMP_AT + 8;
+    pull(ctx, QUOTED + 20 + 4);
+    let Some(version_ihl) = read::<u8>(ctx, ETHERNET_BYTES) else { return 0 };
+    let Some(icmp) = read::<[u16; 4]>(ctx, ICMP_AT) else { return 0 };
+    let Some(quoted) = read::<Ipv4>(ctx, QUOTED) else { return 0 };
+    let Some(ports) = read::<[u16; 2]>(ctx, QUOTED + 20) else { return 0 };
+    if version_ihl != 0x45 || icmp[0] != 0x0304_u16.to_be() || quoted.version_ihl != 0x45 {
+        return 0;
+    }
+    let ours = quoted.protocol == UDP
+        && quoted.source == tunnel_address()
+        && u16::from_be(ports[1]) == vxlan_port();
+    let outer_mtu = u32::from(u16::from_be(icmp[3]));
+    // RFC 1191 section 3: nothing below 68 is true; below our smallest MTU the device has to fragment.
+    if !ours || outer_mtu < 576 + OVERLAY_BYTES as u32 {
+        return 0;
+    }
+    // SAFETY: only read; as in `from_container`.
+    if unsafe { NODE.get(mapped(quoted.destination)) }.is_none() {
+        return 0;
+    }
+    let mtu = outer_mtu - OVERLAY_BYTES as u32;
+    let path = PathMtuValue { mtu, learned: now() };
+    if PATH_MTU.insert(mapped(quoted.destination), path, 0).is_err() {
+        return 0;
+    }
+    if let Some(config) = CONFIG.get_ptr_mut(0) {
+        // SAFETY: array values live as long as the program; plain numbers.
+        unsafe {
+            if mtu < (*config).path_mtu_floor {
+                (*config).path_mtu_floor = mtu;
+            }
+        }
+    }
+    let told = Told { from: identity::HOST, to: identity::REMOTE_NODE, rule: mtu, reason: Reason::TooLong };
+    let outer = Packet {
+        source: quoted.source,
+        destination: quoted.destination,
+        protocol: UDP,
+        destination_port: vxlan_port(),
+        ..NOBODY
+    };
+    tell(&outer, &told);
+    0
+}
+
+/// What the VXLAN device received and decapsulated: the same checks, by the tunnel key.
+#[inline(always)]
+pub fn from_overlay(ctx: &TcContext) -> i32 {
+    // SAFETY: all zeros is a valid key.
+    let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
+    // SAFETY: the key lives on the stack for the call, the context is valid.
+    if unsafe { bpf_skb_get_tunnel_key(raw(ctx), &raw mut key, size_of::<bpf_tunnel_key>() as u32, 0) } != 0 {
+        return refuse(&NOBODY, identity::UNKNOWN, Reason::BadVni);
+    }
+    // SAFETY: the flags said IPv4, so this is the union's field that was written.
+    let sender = unsafe { key.__bindgen_anon_1.remote_ipv4 }.to_be();
+    // SAFETY: only read; as in `from_container`.
+    let Some(node) = (unsafe { NODE.get(mapped(sender)) }) else {
+        let outer = Packet { source: sender, destination: tunnel_address(), protocol: UDP, ..NOBODY };
+        return refuse(&outer, identity::UNKNOWN, Reason::UnknownNode);
+    };
+    if ethertype(ctx, 12) != Some(ETHERTYPE_IPV4) || tagged(ctx) {
+        return refuse(&NOBODY, key.tunnel_id, Reason::NotIp);
+    }
+    pull(ctx, ETHERNET_BYTES + 20 + 20);
+    let packet = match parse::<ETHERNET_BYTES>(ctx) {
+        Ok(packet) => packet,
+        Err(reason) => return refuse(&NOBODY, key.tunnel_id, reason),
+    };
+    match admit(packet, node, key.tunnel_id) {
+        Admitted::Endpoint(target) => {
+            let from = crate::connection::End::elsewhere(key.tunnel_id);
+            let passage =
+                Passage { packet, from, to: end(target), node: node.way.node, otherwise: Reason::Rule };
+            match judge(&passage) {
+                Fate::Pass => deliver::to_endpoint(ctx, target),
+                Fate::Drop => SHOT,
+                Fate::Reject => answer::refused_there(ctx, packet, &node.way, target.identity),
+            }
+        }
+        Admitted::Node => NEXT,
+        Admitted::Nobody(reason) => refuse(packet, key.tunnel_id, reason),
+    }
+}
+
+/// What the host's stack sends into the network: only this node's own packets, and what our programs keyed.
+#[inline(always)]
+pub fn to_overlay(ctx: &TcContext) -> i32 {
+    if mark(ctx) & MARK_MASK == MARK_KEYED {
+        return NEXT;
+    }
+    if ethertype(ctx, 12) != Some(ETHERTYPE_IPV4) {
+        return refuse(&NOBODY, identity::HOST, Reason::NotIp);
+    }
+    pull(ctx, ETHERNET_BYTES + 20 + 20);
+    let packet = match parse::<ETHERNET_BYTES>(ctx) {
+        Ok(packet) => packet,
+        Err(reason) => return refuse(&NOBODY, identity::HOST, reason),
+    };
+    // SAFETY: only read; as in `from_container`.
+    match unsafe { NODE.get(mapped(packet.source)) } {
+        Some(own) if own.own != 0 => {}
+        // Forwarded from outside: containers of other nodes are reached through their own node's mapped ports.
+        _ => return refuse(packet, identity::WORLD, Reason::NotMapped),
+    }
+    let Some(way) = block(packet.destination) else {
+        return refuse(packet, identity::HOST, Reason::NoRoute);
+    };
+    if way.node == 0 {
+        return refuse(packet, identity::HOST, Reason::NoRoute);
+    }
+    if set_tunnel_key(ctx, way.tunnel, identity::REMOTE_NODE) != 0 {
+        return refuse(packet, identity::HOST, Reason::MapFull);
+    }
+    tell(packet, &Told { from: identity::HOST, to: identity::NONE, rule: 0, reason: Reason::Node });
+    NEXT
+}
+
