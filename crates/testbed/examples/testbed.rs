@@ -7,6 +7,8 @@ use std::process::ExitCode;
 enum Command {
     /// The demo.
     Demo(isthmus_testbed::demo::DemoArgs),
+    /// The benchmark.
+    Bench(isthmus_testbed::bench::BenchArgs),
     /// What runs in containers.
     DemoApp(isthmus_testbed::app::AppArgs),
 }
@@ -14,6 +16,7 @@ enum Command {
 fn main() -> ExitCode {
     ExitCode::from(match Command::parse() {
         Command::Demo(args) => isthmus_testbed::demo::run(args),
+        Command::Bench(args) => isthmus_testbed::bench::run(args),
         Command::DemoApp(args) => isthmus_testbed::app::run(args),
     })
 }

@@ -53,7 +53,7 @@ impl Plugin {
     /// Attaches the container and returns the result.
     pub fn add(&self) -> Result<Value, PluginError> {
         let text = self.call("ADD", &self.config).run()?;
-        serde_json::from_str(&text).map_err(|_| PluginError::Answer { plugin: self.kind().to_owned(), text })
+        serde_json::from_str(&text).or(Err(PluginError::Answer { plugin: self.kind().to_owned(), text }))
     }
 
     /// Detaches it. `result` is ADD's, where the runtime still has it.

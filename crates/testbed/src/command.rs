@@ -11,7 +11,7 @@ use std::{
 };
 
 /// Longest time that a program may take unless told otherwise.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One run of a program, maybe in another network namespace.
 #[derive(Clone, Debug)]

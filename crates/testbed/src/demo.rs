@@ -9,7 +9,6 @@ mod instance;
 mod plan;
 mod progress;
 mod record;
-mod rest;
 mod shell;
 mod status;
 mod tour;

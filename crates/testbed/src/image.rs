@@ -208,6 +208,7 @@ fn is_static(path: &Path) -> io::Result<bool> {
 }
 
 /// What an entry of an archive is.
+#[derive(Clone, Copy)]
 enum Kind<'a> {
     File,
     Directory,

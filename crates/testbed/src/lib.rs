@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod app;
+pub mod bench;
 pub mod cni;
 pub mod command;
 pub mod containerd;
@@ -25,7 +26,9 @@ pub mod load;
 pub mod namespace;
 pub mod nomad;
 pub mod process;
+mod rest;
 pub mod runc;
 pub mod state;
+mod table;
 pub mod underlay;
 pub mod wait;

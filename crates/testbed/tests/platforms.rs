@@ -3,6 +3,8 @@
 //!
 //! Needs root and the static binary of this crate's example or of Isthmus (`make build`).
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use isthmus_testbed::{
     app::HTTP_PORT,
     cni::{self, REFERENCE_PLUGINS},
@@ -148,9 +150,9 @@ fn runc_containers_get_their_network_between_create_and_start() {
         index: 0,
         ports: vec![8080],
     };
-    let networked = networker.up(&instance, container.pid).unwrap();
+    let answer = networker.up(&instance, container.pid).unwrap();
     runc.start(handle).unwrap();
-    bed.assert_answers(networked.address, "cart");
+    bed.assert_answers(answer.address, "cart");
     let url = format!("http://127.0.0.1:{HTTP_PORT}/");
     assert!(runc.exec(handle, false, &[BINARY, "demo-app", "get", &url]).run().unwrap().contains("cart"));
     runc.delete(handle).unwrap();

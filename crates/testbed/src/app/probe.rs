@@ -48,7 +48,7 @@ fn measure(address: SocketAddr, rate: u32, total: u64) -> io::Result<Probed> {
     socket.connect(address)?;
     socket.set_read_timeout(Some(LATE))?;
     let sender = socket.try_clone()?;
-    let receiver = thread::spawn(move || receive(&socket, total));
+    let counter = thread::spawn(move || receive(&socket, total));
     say("started");
     let start = Instant::now();
     for number in 0..total {
@@ -57,7 +57,7 @@ fn measure(address: SocketAddr, rate: u32, total: u64) -> io::Result<Probed> {
         // A refusal is a lost packet, which the count of echoes shows.
         let _refused = sender.send(&number.to_be_bytes());
     }
-    let received = receiver.join().map_err(|_| io::Error::other("the receiver broke"))?;
+    let received = counter.join().or(Err(io::Error::other("the receiver broke")))?;
     Ok(Probed { packets_sent: total, packets_lost: total - received })
 }
 

@@ -5,7 +5,6 @@ use super::{
     plan::Node,
     progress::{Progress, answer, say},
     record::Record,
-    rest::Rest,
     up::{agent_call, agent_name},
 };
 use crate::{
@@ -15,6 +14,8 @@ use crate::{
     },
     command::Call,
     process::Process,
+    rest::Rest,
+    table::table,
     wait,
 };
 use anyhow::{Context as _, bail};
@@ -232,7 +233,7 @@ fn report(outcome: &Outcome, output: Output) -> anyhow::Result<()> {
         answer(&serde_json::to_string_pretty(outcome)?);
         return Ok(());
     }
-    let mut table = super::status::table(&["", "COUNT", "LOST"]);
+    let mut table = table(&["", "COUNT", "LOST"]);
     table.add_row(["datagrams", &outcome.packets_sent.to_string(), &outcome.packets_lost.to_string()]);
     table.add_row(["idle connections", &outcome.flows.to_string(), &outcome.flows_reset.to_string()]);
     answer(&table.trim_fmt());

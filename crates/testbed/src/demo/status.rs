@@ -1,8 +1,7 @@
 //! `isthmus demo status`.
 
 use super::{plan::Node, progress::answer, record::Record, up::agent_name};
-use crate::process::Process;
-use comfy_table::{Table, presets};
+use crate::{process::Process, table::table};
 
 /// Prints nodes and containers; 1 if something does not answer.
 pub(super) fn status() -> anyhow::Result<u8> {
@@ -34,11 +33,4 @@ pub(super) fn status() -> anyhow::Result<u8> {
 
 fn agent_lives(record: &Record, node: &Node) -> bool {
     record.process(&agent_name(node)).is_some_and(Process::lives)
-}
-
-/// A table without lines, as the rest of the CLI prints them.
-pub(super) fn table(columns: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header(columns);
-    table
 }

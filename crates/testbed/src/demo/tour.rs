@@ -96,7 +96,7 @@ fn denied(scene: &mut Scene<'_>, checks: &mut Checks, flows: &mut Flows) -> anyh
     checks.that("cart asks web", "no answer", answer.code != 0, &answer.summary());
     let flow = flows.find(PATIENCE, "denied", "no-rule", HTTP_PORT, || scene.get_quietly("cart", "web"));
     scene.show_flow(flow.as_ref());
-    let found = flow.as_ref().map_or_else(|| "nothing".to_owned(), |flow| watch::edge(flow));
+    let found = flow.as_ref().map_or_else(|| "nothing".to_owned(), watch::edge);
     let expected = format!("{} → {}", scene.name("cart")?, scene.name("web")?);
     checks.same("isthmus flows shows the denial", "names", &expected, &found);
     let node = &scene.container("web")?.instance.node;
@@ -215,7 +215,7 @@ fn revoked(scene: &mut Scene<'_>, checks: &mut Checks, flows: &mut Flows) -> any
     );
     let flow = flows.find(PATIENCE, "denied", "revoked", ECHO_PORT, || None);
     scene.show_flow(flow.as_ref());
-    let found = flow.as_ref().map_or_else(|| "nothing".to_owned(), |flow| watch::edge(flow));
+    let found = flow.as_ref().map_or_else(|| "nothing".to_owned(), watch::edge);
     let expected = format!("{} → {}", scene.name("cart")?, scene.name("web")?);
     checks.same("isthmus flows says revoked", "names", &expected, &found);
     let answer = scene.get("cart", "web")?;

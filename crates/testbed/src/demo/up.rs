@@ -7,7 +7,6 @@ use super::{
     program,
     progress::{Progress, answer, say},
     record::{Record, node_directory},
-    rest::Rest,
 };
 use crate::{
     cni::{self, REFERENCE_PLUGINS},
@@ -17,6 +16,7 @@ use crate::{
     image::Content,
     namespace::Namespace,
     process::Process,
+    rest::Rest,
     state::Made,
     underlay::free_range,
     wait,

@@ -1,6 +1,7 @@
 //! What was expected and what was found; the table at the end.
 
-use super::super::{progress::answer, status::table};
+use super::super::progress::answer;
+use crate::table::table;
 use std::fmt::Debug;
 
 /// Results of a tour.

@@ -1,9 +1,10 @@
 //! The stage: runs commands for the audience to see.
 
-use super::super::{instance::Container, plan::Node, progress::answer, record::Record, rest::Rest};
+use super::super::{instance::Container, plan::Node, progress::answer, record::Record};
 use crate::{
     app::{HTTP_PORT, UDP_PORT},
     command::{Call, Finished},
+    rest::Rest,
 };
 use anyhow::Context as _;
 use isthmus_api::rest::{Resource, WorkloadSpec};

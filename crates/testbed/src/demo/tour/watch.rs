@@ -180,7 +180,7 @@ fn read(lines: &[String], from: IpAddr, to: IpAddr) -> Captured {
         };
         if place.is_none() {
             *place = Some(vni);
-            captured.text.push_str(&format!("{}\n    {}\n", pair[0], pair[1]));
+            captured.text.extend([&pair[0], "\n    ", &pair[1], "\n"]);
         }
     }
     captured

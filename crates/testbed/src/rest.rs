@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use isthmus_api::{
-    client::{Client, ClientError, Place},
+    client::{Client, Place},
     rest::{ClusterSpec, Draft, EndpointSpec, List, NodeSpec, PoolSpec, Resource, WorkloadSpec},
 };
 use serde::de::DeserializeOwned;
@@ -33,25 +33,25 @@ impl Rest {
         self.get::<Value>("/api/v1/status").is_ok()
     }
 
-    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        self.runtime.block_on(self.client.get(path))
+    pub(crate) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        Ok(self.runtime.block_on(self.client.get(path))?)
     }
 
-    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, ClientError> {
-        self.runtime.block_on(self.client.post(path, body))
+    pub(crate) fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.runtime.block_on(self.client.post(path, body))?)
     }
 
-    pub(crate) fn delete(&self, path: &str) -> Result<Value, ClientError> {
-        self.runtime.block_on(self.client.delete(path))
+    pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.runtime.block_on(self.client.delete(path))?)
     }
 
-    pub(crate) fn create_cluster(&self, name: &str, platform: &str) -> Result<Value, ClientError> {
+    pub(crate) fn create_cluster(&self, name: &str, platform: &str) -> anyhow::Result<Value> {
         let default = Some("closed".to_owned());
         let spec = ClusterSpec { platform: platform.to_owned(), default, deny: None };
         self.create("/api/v1/clusters", name, spec)
     }
 
-    pub(crate) fn create_pool(&self, name: &str, cluster: &str, cidr: &str) -> Result<Value, ClientError> {
+    pub(crate) fn create_pool(&self, name: &str, cluster: &str, cidr: &str) -> anyhow::Result<Value> {
         let spec = PoolSpec { cluster: cluster.to_owned(), cidrs: vec![cidr.to_owned()], block_len: None };
         self.create("/api/v1/pools", name, spec)
     }
@@ -61,24 +61,24 @@ impl Rest {
         path: &str,
         name: &str,
         spec: S,
-    ) -> Result<Value, ClientError> {
+    ) -> anyhow::Result<Value> {
         let draft = Draft { name: name.to_owned(), labels: BTreeMap::new(), spec };
-        self.runtime.block_on(self.client.post(path, &draft))
+        Ok(self.runtime.block_on(self.client.post(path, &draft))?)
     }
 
-    pub(crate) fn nodes(&self) -> Result<Vec<Resource<NodeSpec>>, ClientError> {
+    pub(crate) fn nodes(&self) -> anyhow::Result<Vec<Resource<NodeSpec>>> {
         self.list("nodes")
     }
 
-    pub(crate) fn endpoints(&self) -> Result<Vec<Resource<EndpointSpec>>, ClientError> {
+    pub(crate) fn endpoints(&self) -> anyhow::Result<Vec<Resource<EndpointSpec>>> {
         self.list("endpoints")
     }
 
-    pub(crate) fn workloads(&self) -> Result<Vec<Resource<WorkloadSpec>>, ClientError> {
+    pub(crate) fn workloads(&self) -> anyhow::Result<Vec<Resource<WorkloadSpec>>> {
         self.list("workloads")
     }
 
-    fn list<S: DeserializeOwned>(&self, kind: &str) -> Result<Vec<Resource<S>>, ClientError> {
+    fn list<S: DeserializeOwned>(&self, kind: &str) -> anyhow::Result<Vec<Resource<S>>> {
         let list: List<Resource<S>> = self.get(&format!("/api/v1/{kind}?limit={PAGE}"))?;
         Ok(list.items)
     }

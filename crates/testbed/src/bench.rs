@@ -1,0 +1,148 @@
+//! `isthmus bench`: our dataplane beside others, in one interleaved run on one machine.
+//!
+//! Each subject has two nodes of its own (namespaces joined by one veth, the bare wire), so that no subject's hooks are in
+//! another's way. A round measures every subject once for each place and measure. Latencies are the best median of the
+//! rounds, throughputs the median; all are told as ratios to the limit of the same place.
+
+mod isthmus;
+mod measure;
+mod pair;
+mod report;
+mod silk;
+mod subject;
+
+use crate::state::{self, Made};
+use anyhow::{Context as _, bail};
+use measure::{Measure, Place};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+use subject::Subject;
+
+/// Directory of everything that the benchmark writes, but for its result.
+pub(crate) const RUN: &str = "/run/isthmus-bench";
+/// What the names of its namespaces begin with.
+pub(crate) const PREFIX: &str = "isb-";
+
+/// Arguments of `isthmus bench`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BenchArgs {
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Milliseconds of one measurement.
+    #[arg(long, default_value_t = 700)]
+    time_ms: u64,
+    /// Subjects to measure, `limit` always; all if none is named.
+    #[arg(long, value_delimiter = ',')]
+    subjects: Vec<String>,
+    /// Measures: rr, crr, tcp1, tcp4, udp, cni; all if none is named.
+    #[arg(long, value_delimiter = ',')]
+    measures: Vec<String>,
+    /// Where the result goes, as JSON.
+    #[arg(long, default_value = "target/bench/dataplane.json")]
+    output: PathBuf,
+}
+
+/// Runs the benchmark and returns its exit code: 0 done, 2 a failure.
+///
+/// Blocks; starts its own async runtimes, so it must not be called from inside one.
+#[expect(clippy::needless_pass_by_value, reason = "the arguments are used up")]
+pub fn run(args: BenchArgs) -> u8 {
+    let outcome = bench(&args);
+    let left = Lab::clear();
+    match outcome.and(left) {
+        Ok(()) => 0,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            2
+        }
+    }
+}
+
+/// A line of talk. A terminal that is gone is no reason to stop.
+fn say(line: &str) {
+    let _closed = writeln!(std::io::stderr(), "{line}");
+}
+
+/// What the benchmark has put on the host.
+#[derive(Debug, Default)]
+pub(crate) struct Lab {
+    made: Made,
+}
+
+impl Lab {
+    fn path() -> PathBuf {
+        Path::new(RUN).join("state.json")
+    }
+
+    /// Records something before it is made.
+    pub(crate) fn record(&mut self, change: impl FnOnce(&mut Made)) -> anyhow::Result<()> {
+        change(&mut self.made);
+        fs::create_dir_all(RUN).with_context(|| format!("cannot make {RUN}"))?;
+        Ok(state::save(&Self::path(), &self.made)?)
+    }
+
+    /// Removes what this or an earlier run has made.
+    fn clear() -> anyhow::Result<()> {
+        let mut made: Made = state::load(&Self::path())?.unwrap_or_default();
+        made.namespaces.extend(crate::namespace::with_prefix(PREFIX));
+        made.directories.push(RUN.into());
+        let left = made.remove();
+        match left.first() {
+            Some(first) => bail!("could not remove everything of the benchmark: {first}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn bench(args: &BenchArgs) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!(
+            "the benchmark makes network namespaces and loads programs into the kernel: run it as root (sudo)"
+        );
+    }
+    Lab::clear()?;
+    let mut lab = Lab::default();
+    let wanted = |name: &str| {
+        args.subjects.is_empty() || name == "limit" || args.subjects.iter().any(|one| one == name)
+    };
+    let subjects = subject::build(&mut lab, &wanted)?;
+    let mut results = report::Results::default();
+    for round in 1..=args.rounds {
+        say(&format!("round {round} of {}", args.rounds));
+        measure_round(args, &subjects, &mut results)?;
+    }
+    results.write(&args.output)?;
+    results.print();
+    say(&format!("written to {}", args.output.display()));
+    Ok(())
+}
+
+fn measure_round(
+    args: &BenchArgs,
+    subjects: &[Subject],
+    results: &mut report::Results,
+) -> anyhow::Result<()> {
+    let wanted = |word: &str| args.measures.is_empty() || args.measures.iter().any(|one| one == word);
+    for place in [Place::SameNode, Place::CrossNode] {
+        for measure in Measure::WIRE.into_iter().filter(|measure| wanted(measure.word())) {
+            for subject in subjects {
+                let Some(ends) = subject.ends(place) else { continue };
+                let value = measure::on_wire(&subject.name, ends, measure, args.time_ms)?;
+                results.add(place, measure, &subject.name, value);
+            }
+        }
+    }
+    if wanted("cni") {
+        for subject in subjects {
+            let Some(plugin) = &subject.plugin else { continue };
+            for (measure, value) in measure::plugin(&subject.name, plugin)? {
+                results.add(Place::Node, measure, &plugin.name, value);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! One measurement, repeated when other processes used the machine meanwhile.
+
+use super::{
+    say,
+    subject::{Ends, Plugin},
+};
+use crate::{
+    command::Call,
+    load::{Found, PluginFound},
+};
+use anyhow::{Context as _, bail};
+use serde::de::DeserializeOwned;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, Stdio},
+    thread,
+};
+
+/// Core of the sender, and of both ends of a request and its response.
+const FIRST_CORE: usize = 0;
+/// Port that the load's server listens on.
+const PORT: u16 = 5001;
+/// CPU time of others, as part of one core, above which a measurement is disturbed.
+const DISTURBANCE_MAX: f64 = 0.10;
+/// How often a disturbed measurement is repeated.
+const REPEATS_MAX: u32 = 3;
+
+/// Where a path lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    SameNode,
+    CrossNode,
+    Node,
+}
+
+impl Place {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::SameNode => "same-node",
+            Self::CrossNode => "cross-node",
+            Self::Node => "node",
+        }
+    }
+
+    /// The subject that ratios refer to.
+    pub(super) fn base(self) -> &'static str {
+        match self {
+            Self::SameNode | Self::CrossNode => "limit",
+            Self::Node => "bridge-host-local",
+        }
+    }
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Measure {
+    RequestResponse,
+    ConnectRequest,
+    OneStream,
+    FourStreams,
+    SmallPackets,
+    AddLatency,
+    AddRate,
+    DeleteLatency,
+}
+
+impl Measure {
+    /// What is measured with packets.
+    pub(super) const WIRE: [Self; 5] =
+        [Self::RequestResponse, Self::ConnectRequest, Self::OneStream, Self::FourStreams, Self::SmallPackets];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::RequestResponse => "rr",
+            Self::ConnectRequest => "crr",
+            Self::OneStream => "tcp1",
+            Self::FourStreams => "tcp4",
+            Self::SmallPackets => "udp",
+            Self::AddLatency => "cni-add-p50",
+            Self::AddRate => "cni-add-rate",
+            Self::DeleteLatency => "cni-del-p50",
+        }
+    }
+
+    pub(super) fn unit(self) -> &'static str {
+        match self {
+            Self::RequestResponse | Self::ConnectRequest => "us",
+            Self::OneStream | Self::FourStreams => "bit/s",
+            Self::SmallPackets => "packet/s",
+            Self::AddLatency | Self::DeleteLatency => "ms",
+            Self::AddRate => "1/s",
+        }
+    }
+
+    /// Whether less is better.
+    pub(super) fn is_latency(self) -> bool {
+        matches!(self, Self::RequestResponse | Self::ConnectRequest | Self::AddLatency | Self::DeleteLatency)
+    }
+
+    fn arguments(self) -> (&'static str, u32) {
+        match self {
+            Self::ConnectRequest => ("crr", 1),
+            Self::OneStream => ("tcp", 1),
+            Self::FourStreams => ("tcp", 4),
+            Self::SmallPackets => ("udp", 1),
+            _ => ("rr", 1),
+        }
+    }
+
+    fn value(self, server: &Found, client: &Found) -> f64 {
+        match self {
+            Self::OneStream | Self::FourStreams => server.rate * 8.0,
+            Self::SmallPackets => server.rate,
+            _ => client.p50_us,
+        }
+    }
+}
+
+/// Measures between two ends.
+pub(super) fn on_wire(subject: &str, ends: &Ends, measure: Measure, time_ms: u64) -> anyhow::Result<f64> {
+    let mut disturbed = 0;
+    loop {
+        let before = Cpu::now();
+        let (server, client) = exchange(ends, measure, time_ms)
+            .with_context(|| format!("{subject}: {} failed", measure.word()))?;
+        let others = before.others(&Cpu::now(), server.cpu_ms + client.cpu_ms);
+        if others <= DISTURBANCE_MAX || disturbed == REPEATS_MAX {
+            return Ok(measure.value(&server, &client));
+        }
+        disturbed += 1;
+        let verb = if disturbed < REPEATS_MAX { "repeating" } else { "repeating for the last time" };
+        say(&format!(
+            "  {subject} {}: disturbed, others used {:.0} % of a core: {verb}",
+            measure.word(),
+            others * 100.0
+        ));
+    }
+}
+
+fn exchange(ends: &Ends, measure: Measure, time_ms: u64) -> anyhow::Result<(Found, Found)> {
+    let (kind, streams) = measure.arguments();
+    let address = format!("{}:{PORT}", ends.address);
+    let own = std::env::current_exe().context("cannot find the running program's path")?;
+    let side = |namespace: &std::path::Path, side: &str, core: usize| {
+        Call::new(&own).in_namespace(namespace).args([
+            "demo-app",
+            "load",
+            side,
+            "--kind",
+            kind,
+            "--address",
+            &address,
+            "--core",
+            &core.to_string(),
+            "--streams",
+            &streams.to_string(),
+            "--time-ms",
+            &time_ms.to_string(),
+        ])
+    };
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let one_core = matches!(measure, Measure::RequestResponse | Measure::ConnectRequest);
+    let other_core = if one_core { FIRST_CORE } else { (FIRST_CORE + 1) % cores };
+    let server = Half::start(&side(&ends.server.path(), "serve", other_core), true)?;
+    let client = Half::start(&side(&ends.client.path(), "drive", FIRST_CORE), false)?;
+    let client = client.finish();
+    // A server whose client failed waits for nothing; dropping it ends it.
+    let client = client?;
+    Ok((server.finish()?, client))
+}
+
+/// One of the two processes; it ends with this at the latest.
+struct Half {
+    child: Child,
+    output: BufReader<std::process::ChildStdout>,
+    line: String,
+}
+
+impl Half {
+    fn start(call: &Call, waits: bool) -> anyhow::Result<Self> {
+        let line = call.line();
+        let mut child =
+            call.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let output = child.stdout.take().with_context(|| format!("`{line}` has no output"))?;
+        let mut half = Self { child, output: BufReader::new(output), line };
+        if waits {
+            let mut first = String::new();
+            half.output.read_line(&mut first)?;
+            if first.trim() != "ready" {
+                return Err(half.failure(&first));
+            }
+        }
+        Ok(half)
+    }
+
+    fn finish<T: DeserializeOwned>(mut self) -> anyhow::Result<T> {
+        let mut text = String::new();
+        self.output.read_to_string(&mut text)?;
+        self.child.wait()?;
+        serde_json::from_str(&text).map_err(|_not_json| self.failure(&text))
+    }
+
+    fn failure(&mut self, text: &str) -> anyhow::Error {
+        let _ended = self.child.kill();
+        let mut errors = String::new();
+        if let Some(mut pipe) = self.child.stderr.take() {
+            // What can be read is all there is.
+            let _partial = pipe.read_to_string(&mut errors);
+        }
+        anyhow::anyhow!("`{}` failed: {} {}", self.line, text.trim(), errors.trim())
+    }
+}
+
+impl Drop for Half {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// CPU time of the machine's processes since boot.
+#[derive(Clone, Copy, Debug)]
+struct Cpu {
+    at: std::time::Instant,
+    busy_ms: u64,
+}
+
+impl Cpu {
+    fn now() -> Self {
+        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+        Self { at: std::time::Instant::now(), busy_ms: busy_ms(&text) }
+    }
+
+    /// What others used between two times, as part of one core.
+    fn others(&self, after: &Self, own_ms: u64) -> f64 {
+        let busy = (after.busy_ms - self.busy_ms).saturating_sub(own_ms);
+        busy as f64 / (after.at - self.at).as_millis().max(1) as f64
+    }
+}
+
+/// Time in user, nice, system and steal of `/proc/stat`; interrupts are the packets' own work and stay out.
+fn busy_ms(stat: &str) -> u64 {
+    let fields: Vec<u64> = stat
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .skip(1)
+        .map(|ticks| ticks.parse().unwrap_or(0))
+        .collect();
+    [0, 1, 2, 7].iter().filter_map(|index| fields.get(*index)).sum::<u64>() * 10
+}
+
+/// Containers of one run of a plugin.
+const CONTAINERS: usize = 64;
+/// Callers at once for the rate.
+const CALLERS: usize = 16;
+
+/// Measures a CNI plugin: one caller for the latencies, many for the rate.
+pub(super) fn plugin(subject: &str, plugin: &Plugin) -> anyhow::Result<Vec<(Measure, f64)>> {
+    let run = |callers: usize| -> anyhow::Result<PluginFound> {
+        let own = std::env::current_exe().context("cannot find the running program's path")?;
+        let call = Call::new(own)
+            .in_namespace(&plugin.node.path())
+            .args(["demo-app", "load", "cni", "--prefix", super::subject::CHURN])
+            .args(["--count", &CONTAINERS.to_string(), "--callers", &callers.to_string(), "--directory"])
+            .arg(&plugin.directory)
+            .arg("--config")
+            .arg(&plugin.config);
+        Ok(serde_json::from_str(&call.run()?)?)
+    };
+    let one = run(1).with_context(|| format!("{subject}: calls of the plugin failed"))?;
+    let many = run(CALLERS).with_context(|| format!("{subject}: parallel calls of the plugin failed"))?;
+    if one.add_p50_ms <= 0.0 {
+        bail!("{subject}: calls of the plugin took no time, which cannot be");
+    }
+    Ok(vec![
+        (Measure::AddLatency, one.add_p50_ms),
+        (Measure::AddRate, many.add_rate),
+        (Measure::DeleteLatency, one.del_p50_ms),
+    ])
+}
+
+/// Containers that plugins are called for.
+pub(super) fn churned() -> std::ops::Range<usize> {
+    0..CONTAINERS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn busy_time_leaves_idle_and_interrupts_out() {
+        assert_eq!(busy_ms("cpu  1 2 3 1000 5 600 700 8 0 0\ncpu0 9 9 9"), (1 + 2 + 3 + 8) * 10);
+        assert_eq!(busy_ms(""), 0);
+    }
+
+    #[test]
+    fn own_time_is_no_disturbance() {
+        let before = Cpu { at: std::time::Instant::now(), busy_ms: 100 };
+        let after = Cpu { at: before.at + std::time::Duration::from_secs(1), busy_ms: 2100 };
+        assert!(before.others(&after, 2000) < 1e-9);
+        assert!((before.others(&after, 1500) - 0.5).abs() < 1e-9);
+    }
+}
