@@ -296,3 +296,32 @@ pub struct IdentityError {
     /// The number.
     pub identity: Identity,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_removed_takes_no_memory() {
+        let mut compiler = Compiler::new();
+        let name = |n: u32| format!("p{n}").parse::<PolicyName>().unwrap();
+        let rule = |number, from, to| Rule {
+            number,
+            from: Uuid::from_u128(from),
+            to: Uuid::from_u128(to),
+            port: PortMatch::ANY,
+        };
+        let identity = Identity::new(256).unwrap();
+        compiler.upsert_identity(identity, Uuid::from_u128(1), &"red".parse().unwrap()).unwrap();
+        // A rule twice, the same again, another instead of it, and one that only names.
+        compiler.upsert_policy(&name(0), &[rule(1, 1, 2), rule(1, 1, 2), rule(2, 3, 4)]).unwrap();
+        compiler.upsert_policy(&name(0), &[rule(1, 1, 2), rule(3, 1, 1)]).unwrap();
+        compiler.upsert_policy(&name(1), &[rule(4, 5, 1)]).unwrap();
+        compiler.upsert_identity(identity, Uuid::from_u128(2), &"red".parse().unwrap()).unwrap();
+        compiler.remove_identity(identity);
+        compiler.remove_policy(&name(0));
+        compiler.remove_policy(&name(1));
+        assert!(compiler.workloads.is_empty());
+        assert!(compiler.rules.is_empty());
+    }
+}

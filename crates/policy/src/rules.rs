@@ -27,6 +27,12 @@ impl Rules {
         self.by_destination.len()
     }
 
+    /// Whether there is nothing, in either order.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_destination.is_empty() && self.by_source.is_empty()
+    }
+
     /// Adds a rule that is not there. Returns whether tables see it: whether it is the one that names its path now.
     pub(crate) fn insert(&mut self, rule: PlacedRule) -> bool {
         let before = self.decisive(rule);

@@ -69,6 +69,12 @@ impl Workloads {
         self.held[slot.0 as usize].uuid
     }
 
+    /// Whether no rule and no identity names any.
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.slots.is_empty() && self.free.len() == self.held.len()
+    }
+
     fn slot(&mut self, uuid: Uuid) -> Slot {
         if let Some(slot) = self.slots.get(&uuid) {
             return *slot;

@@ -49,6 +49,9 @@ fn check_line(line: &str, is_source: bool) -> Option<String> {
     if let Some(text) = forbidden {
         return Some(format!("names \"{text}\", which is right on one machine only"));
     }
+    if is_source && line.trim_start().starts_with(concat!("fn te", "st_")) {
+        return Some("is a test named after itself: name the behaviour, without test_".to_owned());
+    }
     let words = [concat!("TO", "DO"), concat!("FIX", "ME")];
     let without_issue = |word: &&str| {
         let rest = line.split(*word).nth(1);
@@ -173,6 +176,12 @@ mod tests {
         assert_eq!(faults("a.rs", &format!("//! {word}")), 1);
         assert_eq!(faults("a.rs", &format!("// {word}(#12): later")), 0);
         assert_eq!(faults("a.md", &format!("{word}: later")), 0);
+    }
+
+    #[test]
+    fn a_test_that_is_called_test_is_found() {
+        assert_eq!(faults("a.rs", concat!("    fn te", "st_release() {")), 1);
+        assert_eq!(faults("a.rs", "    fn release_of_last_address_returns_block() {"), 0);
     }
 
     #[test]
