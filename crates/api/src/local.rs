@@ -121,3 +121,39 @@ pub struct LocalWhy {
     /// Packets from this source that the node denied, since its start.
     pub denied_packets: u64,
 }
+
+/// `GET /tables/IDENTITY`: the rules towards an identity of this node, as the server sent them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalTable {
+    /// Six hex digits.
+    pub identity: String,
+    /// Full name of the workload; empty while it is not known.
+    pub name: String,
+    /// Whether the dataplane has a table of this identity.
+    pub loaded: bool,
+    /// `open` or `closed`: where no rule decides.
+    pub default: String,
+    /// `drop` or `reject`: how a denied packet is answered.
+    pub deny: String,
+    /// The rules.
+    pub rules: Vec<LocalRule>,
+}
+
+/// One rule of a [`LocalTable`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LocalRule {
+    /// Number that flows and counters name.
+    pub number: u32,
+    /// Sender's identity, six hex digits; `000000` is everybody.
+    pub peer: String,
+    /// Sender's name; empty while it is not known.
+    pub peer_name: String,
+    /// `tcp:8080`, `udp:8000-8010`, `icmp`, `any`.
+    pub port: String,
+    /// Whether it denies.
+    pub deny: bool,
+    /// The higher one wins; of equals the denying one.
+    pub precedence: u16,
+}

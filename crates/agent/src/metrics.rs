@@ -1,0 +1,173 @@
+//! What Prometheus reads. Names as in the design: `isthmus_` first, base units, `_total` for counters.
+
+use crate::{agent::Agent, locks::lock};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+use std::{
+    sync::{Mutex, atomic::Ordering},
+    time::Duration,
+};
+
+/// Reasons that let a packet through; all others of the closed list deny.
+const ALLOWING: [&str; 7] =
+    ["rule", "default-open", "established", "related", "node", "mapped-port", "outbound"];
+
+/// Whether a reason denies.
+pub(crate) fn denies(reason: &str) -> bool {
+    !ALLOWING.contains(&reason)
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FlowLabels {
+    verdict: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AddressLabels {
+    cluster: String,
+    state: &'static str,
+}
+
+/// The agent's metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Mutex<Registry>,
+    flows: Family<FlowLabels, Counter>,
+    drops: Family<ReasonLabels, Counter>,
+    addresses: Family<AddressLabels, Gauge>,
+    endpoints: Gauge,
+    connections: Gauge,
+    rules: Gauge,
+    problems: Gauge,
+    connected: Gauge,
+    revision: Gauge,
+    apply_seconds: Histogram,
+    pub(crate) attach_seconds: Histogram,
+    pub(crate) detach_seconds: Histogram,
+    pub(crate) attach_failures: Counter,
+    lost: Counter,
+}
+
+impl Metrics {
+    /// All metrics, at zero.
+    pub(crate) fn new() -> Self {
+        let metrics = Self {
+            registry: Mutex::new(Registry::with_prefix("isthmus")),
+            flows: Family::default(),
+            drops: Family::default(),
+            addresses: Family::default(),
+            endpoints: Gauge::default(),
+            connections: Gauge::default(),
+            rules: Gauge::default(),
+            problems: Gauge::default(),
+            connected: Gauge::default(),
+            revision: Gauge::default(),
+            apply_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            attach_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            detach_seconds: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            attach_failures: Counter::default(),
+            lost: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&self) {
+        let mut registry = lock(&self.registry);
+        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "Version of the agent", build);
+        registry.register("flows", "Sampled verdicts", self.flows.clone());
+        registry.register("drops", "Packets that were dropped", self.drops.clone());
+        registry.register("ipam_addresses", "Addresses of this node's blocks", self.addresses.clone());
+        registry.register("endpoints", "Endpoints on this node", self.endpoints.clone());
+        registry.register("connections", "Connections tracked", self.connections.clone());
+        registry.register("policy_rules", "Rules loaded", self.rules.clone());
+        registry.register("problems", "Things that a person should look at", self.problems.clone());
+        registry.register(
+            "server_connected",
+            "Whether the stream to the server is up",
+            self.connected.clone(),
+        );
+        registry.register("policy_revision", "Revision in force", self.revision.clone());
+        let text = "Time from a change that arrived to its being in force";
+        registry.register("policy_apply_seconds", text, self.apply_seconds.clone());
+        registry.register("attach_seconds", "Time of an attach in the agent", self.attach_seconds.clone());
+        registry.register("detach_seconds", "Time of a detach in the agent", self.detach_seconds.clone());
+        registry.register("attach_failures", "Attaches that failed", self.attach_failures.clone());
+        registry.register(
+            "flow_events_lost",
+            "Verdicts that did not fit the ring or a queue",
+            self.lost.clone(),
+        );
+    }
+
+    /// Something was brought into force.
+    pub(crate) fn applied(&self, took: Duration) {
+        self.apply_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A revision is in force.
+    pub(crate) fn revision_in_force(&self, revision: u64) {
+        self.revision.set(revision as i64);
+    }
+
+    /// A sampled verdict.
+    pub(crate) fn flow(&self, allowed: bool, reason: &'static str) {
+        let verdict = if allowed { "allowed" } else { "denied" };
+        self.flows.get_or_create(&FlowLabels { verdict, reason }).inc();
+    }
+
+    /// Verdicts that were lost, in all.
+    pub(crate) fn lost(&self, total: u64) {
+        self.lost.inner().store(total, Ordering::Relaxed);
+    }
+
+    /// The text that Prometheus reads.
+    pub(crate) fn render(&self, agent: &Agent) -> String {
+        self.collect(agent);
+        let mut text = String::new();
+        // Writing into a text cannot fail.
+        let _ = encode(&mut text, &lock(&self.registry));
+        text
+    }
+
+    fn collect(&self, agent: &Agent) {
+        self.endpoints.set(agent.attachments().len() as i64);
+        self.connections.set(agent.connections.load(Ordering::Relaxed) as i64);
+        self.rules.set(agent.kernel.rules() as i64);
+        self.problems.set(agent.problems.all().len() as i64);
+        self.connected.set(i64::from(agent.link.is_up()));
+        self.lost(agent.flows.lost());
+        for (reason, packets) in agent.kernel.counters().unwrap_or_default() {
+            if denies(reason) {
+                self.drops.get_or_create(&ReasonLabels { reason }).inner().store(packets, Ordering::Relaxed);
+            }
+        }
+        self.addresses.clear();
+        agent.addresses.read(|ipam| {
+            for block in ipam.blocks() {
+                let gauge = |state| {
+                    let labels = AddressLabels { cluster: block.cluster().to_string(), state };
+                    self.addresses.get_or_create_owned(&labels)
+                };
+                gauge("used").inc_by(block.allocations().count() as i64);
+                gauge("free").inc_by(i64::try_from(block.free()).unwrap_or(i64::MAX));
+            }
+        });
+    }
+}
