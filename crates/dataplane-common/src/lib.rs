@@ -12,4 +12,4 @@ pub mod reason;
 pub mod verdict;
 
 pub use layout::*;
-pub use reason::Reason;
+pub use reason::{Reason, reason_allows};

@@ -2,47 +2,21 @@
 
 use crate::{
     event::{Told, count, now, tell},
+    passage::Passage,
     maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
-    packet::{Packet, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
 };
 use isthmus_dataplane_common::{
     CONNECTION_ANSWERED, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO, CONNECTION_FROM_LOW,
     CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason, SLOT_NONE, SLOT_REJECT, SlotValue,
     TOUCH_TICKS, mapped,
+    reason_allows,
     verdict::{self, Verdict},
 };
 
-/// One end of a packet, as this node knows it.
-#[derive(Clone, Copy)]
-pub struct End {
-    /// What it is; 0 if only another node knows.
-    pub identity: u32,
-    /// Birth of its endpoint; 0: not of this node.
-    pub birth: u32,
-    /// Its rules; [`SLOT_NONE`]: not of this node, or exempt.
-    pub slot: u32,
-}
-
-impl End {
-    /// An end that is no endpoint of this node.
-    pub const fn elsewhere(identity: u32) -> Self {
-        Self { identity, birth: 0, slot: SLOT_NONE }
-    }
-}
-
-/// A packet between two ends.
-pub struct Passage<'a> {
-    pub packet: &'a Packet,
-    pub from: End,
-    pub to: End,
-    /// The other node, if one is involved.
-    pub node: u32,
-    /// Why a first packet passes where no slot decides.
-    pub otherwise: Reason,
-}
-
 /// What is to be done with a packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub enum Fate {
     Pass,
     Drop,
@@ -50,16 +24,25 @@ pub enum Fate {
     Reject,
 }
 
-/// Both ends in order, and whether the packet comes from the lower one.
-#[inline(always)]
-fn key(source: u32, source_port: u16, destination: u32, destination_port: u16, protocol: u8) -> (ConnectionKey, bool) {
+/// Sets the passage's key: both ends in order, and whether the packet comes from the lower one. An ICMP error belongs to
+/// the connection that it quotes.
+#[inline(never)]
+fn orient(passage: &mut Passage) -> i32 {
+    let packet = &passage.packet;
+    let (source, destination, protocol) = if packet.icmp_error {
+        (packet.quoted_source, packet.quoted_destination, packet.quoted_protocol)
+    } else {
+        (packet.source, packet.destination, packet.protocol)
+    };
+    let (source_port, destination_port) = (packet.source_port, packet.destination_port);
     let from_low = source < destination || (source == destination && source_port <= destination_port);
     let (low, low_port, high, high_port) = if from_low {
         (source, source_port, destination, destination_port)
     } else {
         (destination, destination_port, source, source_port)
     };
-    let key = ConnectionKey {
+    passage.from_low = u32::from(from_low);
+    passage.key = ConnectionKey {
         low: mapped(low),
         high: mapped(high),
         low_port,
@@ -68,37 +51,41 @@ fn key(source: u32, source_port: u16, destination: u32, destination_port: u16, p
         scope: 0,
         reserved: 0,
     };
-    (key, from_low)
+    0
 }
 
 #[inline(always)]
-fn look_up(key: &ConnectionKey) -> Option<*mut ConnectionValue> {
-    if key.protocol == TCP { CONNECTION_TCP.get_ptr_mut(key) } else { CONNECTION_OTHER.get_ptr_mut(key) }
+fn look_up(key: &ConnectionKey) -> Option<&'static mut ConnectionValue> {
+    let entry =
+        if key.protocol == TCP { CONNECTION_TCP.get_ptr_mut(key) } else { CONNECTION_OTHER.get_ptr_mut(key) };
+    // SAFETY: values of an LRU map stay valid memory while the program runs; fields may change under us, each of which is
+    // a whole number that is judged for itself.
+    entry.map(|entry| unsafe { &mut *entry })
 }
 
 /// Finds the packet's connection, or judges it and makes one.
-#[inline(always)]
-pub fn judge(passage: &Passage<'_>) -> Fate {
-    let packet = passage.packet;
-    if packet.icmp_error {
-        return judge_error(passage);
+///
+/// Never inlined, like the steps below: within one function the compiler would carry what it knows of the passage past
+/// its memory, and the verifier would follow each case to the end.
+#[inline(never)]
+pub fn judge(passage: &mut Passage) -> Fate {
+    orient(passage);
+    let entry = look_up(&passage.key);
+    if passage.packet.icmp_error {
+        return judge_error(passage, entry);
     }
-    let (key, from_low) =
-        key(packet.source, packet.source_port, packet.destination, packet.destination_port, packet.protocol);
-    if let Some(entry) = look_up(&key) {
-        // SAFETY: values of an LRU map stay valid memory while the program runs; fields may change under us, each of
-        // which is a whole number that is judged for itself.
-        let entry = unsafe { &mut *entry };
-        if belongs(entry, passage, from_low) {
-            return follow(entry, passage, from_low);
+    if let Some(entry) = entry {
+        if belongs(entry, passage) {
+            return follow(entry, passage);
         }
     }
-    begin(passage, &key, from_low)
+    begin(passage)
 }
 
 /// Whether the packet is one of this connection, not of an earlier one with the same addresses and ports.
 #[inline(always)]
-fn belongs(entry: &ConnectionValue, passage: &Passage<'_>, from_low: bool) -> bool {
+fn belongs(entry: &ConnectionValue, passage: &Passage) -> bool {
+    let from_low = passage.from_low != 0;
     let (from_birth, to_birth) =
         if from_low { (entry.low_birth, entry.high_birth) } else { (entry.high_birth, entry.low_birth) };
     if from_birth != passage.from.birth || to_birth != passage.to.birth || entry.node != passage.node {
@@ -117,8 +104,8 @@ fn belongs(entry: &ConnectionValue, passage: &Passage<'_>, from_low: bool) -> bo
 
 /// A packet of a known connection.
 #[inline(always)]
-fn follow(entry: &mut ConnectionValue, passage: &Passage<'_>, from_low: bool) -> Fate {
-    let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == from_low;
+fn follow(entry: &mut ConnectionValue, passage: &Passage) -> Fate {
+    let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == (passage.from_low != 0);
     let mut flags = entry.flags;
     if entry.slot != SLOT_NONE {
         // The receiver of the first packet decides; its slot may have changed with its identity.
@@ -130,7 +117,7 @@ fn follow(entry: &mut ConnectionValue, passage: &Passage<'_>, from_low: bool) ->
     }
     if flags & CONNECTION_REVOKED != 0 {
         let (from, to) = if forward { (entry.from, entry.to) } else { (entry.to, entry.from) };
-        tell(passage.packet, &Told { from, to, rule: entry.rule, reason: Reason::Revoked });
+        tell(&passage.packet, &Told { from, to, rule: entry.rule, reason: Reason::Revoked as u32 });
         return Fate::Drop;
     }
     if passage.packet.protocol == TCP {
@@ -174,7 +161,7 @@ fn tcp_flags(flags: u32, tcp: u8, forward: bool) -> u32 {
 
 /// The rules changed since the connection was judged. Returns its flags.
 #[inline(never)]
-fn judge_again(entry: &mut ConnectionValue, passage: &Passage<'_>, slot: &SlotValue, slot_number: u32) -> u32 {
+fn judge_again(entry: &mut ConnectionValue, passage: &Passage, slot: &SlotValue, slot_number: u32) -> u32 {
     let verdict = judge_slot(slot, entry.from, passage.packet.protocol, entry.port);
     entry.slot = slot_number;
     entry.generation = slot.generation;
@@ -188,20 +175,26 @@ fn judge_again(entry: &mut ConnectionValue, passage: &Passage<'_>, slot: &SlotVa
 }
 
 /// The first packet of a connection, as far as this node knows.
-#[inline(always)]
-fn begin(passage: &Passage<'_>, key: &ConnectionKey, from_low: bool) -> Fate {
-    let packet = passage.packet;
-    let mut verdict = Verdict { reason: passage.otherwise, rule: 0 };
+#[inline(never)]
+fn begin(passage: &mut Passage) -> Fate {
+    let from_low = passage.from_low != 0;
+    let key = &passage.key;
+    let packet = &passage.packet;
+    let mut reason = passage.otherwise;
+    let mut rule = 0;
     let mut generation = 0;
+    let mut reject = false;
     if passage.to.slot != SLOT_NONE {
         let Some(slot) = SLOT.get(passage.to.slot) else { return refuse(passage, Reason::NoTable, 0) };
         generation = slot.generation;
-        verdict = judge_slot(slot, passage.from.identity, packet.protocol, packet.destination_port);
-        if !verdict.reason.allowed() {
-            let reject = slot.flags & SLOT_REJECT != 0;
-            let fate = refuse(passage, verdict.reason, verdict.rule);
-            return if reject { Fate::Reject } else { fate };
-        }
+        let verdict = judge_slot(slot, passage.from.identity, packet.protocol, packet.destination_port);
+        reason = verdict.reason as u32;
+        rule = verdict.rule;
+        reject = slot.flags & SLOT_REJECT != 0;
+    }
+    if !reason_allows(reason) {
+        tell(packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
+        return if reject { Fate::Reject } else { Fate::Drop };
     }
     let (low, high) = if from_low { (passage.from, passage.to) } else { (passage.to, passage.from) };
     let entry = ConnectionValue {
@@ -214,7 +207,7 @@ fn begin(passage: &Passage<'_>, key: &ConnectionKey, from_low: bool) -> Fate {
         low_birth: low.birth,
         high_birth: high.birth,
         node: passage.node,
-        rule: verdict.rule,
+        rule,
         port: packet.destination_port,
         translated_port: 0,
         service: 0,
@@ -228,30 +221,18 @@ fn begin(passage: &Passage<'_>, key: &ConnectionKey, from_low: bool) -> Fate {
     if inserted.is_err() {
         return refuse(passage, Reason::MapFull, 0);
     }
-    let told =
-        Told { from: passage.from.identity, to: passage.to.identity, rule: verdict.rule, reason: verdict.reason };
-    tell(packet, &told);
+    tell(packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
     Fate::Pass
 }
 
-/// An ICMP error passes with the connection that it quotes.
+/// An ICMP error passes with the connection that it quotes, to whom sent what it quotes.
 #[inline(always)]
-fn judge_error(passage: &Passage<'_>) -> Fate {
-    let packet = passage.packet;
-    // The error goes to whom sent what it quotes.
-    if packet.quoted_source != packet.destination {
+fn judge_error(passage: &Passage, entry: Option<&'static mut ConnectionValue>) -> Fate {
+    let Some(entry) = entry else { return refuse(passage, Reason::NoConnection, 0) };
+    if passage.packet.quoted_source != passage.packet.destination {
         return refuse(passage, Reason::NoConnection, 0);
     }
-    let (key, _) = key(
-        packet.quoted_source,
-        packet.source_port,
-        packet.quoted_destination,
-        packet.destination_port,
-        packet.quoted_protocol,
-    );
-    let Some(entry) = look_up(&key) else { return refuse(passage, Reason::NoConnection, 0) };
-    // SAFETY: as in `judge`.
-    if unsafe { (*entry).flags } & CONNECTION_REVOKED != 0 {
+    if entry.flags & CONNECTION_REVOKED != 0 {
         return refuse(passage, Reason::Revoked, 0);
     }
     count(Reason::Related);
@@ -259,8 +240,8 @@ fn judge_error(passage: &Passage<'_>) -> Fate {
 }
 
 #[inline(always)]
-fn refuse(passage: &Passage<'_>, reason: Reason, rule: u32) -> Fate {
-    tell(passage.packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
+fn refuse(passage: &Passage, reason: Reason, rule: u32) -> Fate {
+    tell(&passage.packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason: reason as u32 });
     Fate::Drop
 }
 

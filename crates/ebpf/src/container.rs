@@ -2,7 +2,7 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{End, Fate, Passage, judge},
+    connection::{Fate, judge},
     deliver,
     event::{Told, tell},
     maps::{BLOCK, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, NODE, gateway, vxlan_port},
@@ -10,10 +10,11 @@ use crate::{
         ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, NOBODY, Packet, UDP, ethertype, ifindex, mark, parse,
         pull, read, tagged,
     },
+    passage::{End, Passage},
 };
 use aya_ebpf::{maps::lpm_trie::Key, programs::TcContext};
 use isthmus_dataplane_common::{
-    BLOCK_LOCAL, BLOCK_PREFIX_MAX, BlockKey, BlockValue, EndpointValue, MARK_CONTAINER, MARK_MAPPED, MARK_MASK,
+    BLOCK_LOCAL, BLOCK_PREFIX_MAX, BlockKey, BlockValue, EndpointValue, MARK_MAPPED, MARK_MASK,
     MARK_NODE, Reason, SLOT_NONE, identity, mapped,
 };
 
@@ -27,17 +28,29 @@ pub fn from_container(ctx: &TcContext) -> i32 {
     let Some(endpoint) = (unsafe { ENDPOINT_BY_IFINDEX.get(ifindex(ctx)) }) else {
         return refuse(&NOBODY, identity::UNKNOWN, Reason::UnknownSender);
     };
+    let Some(passage) = Passage::at_hand() else { return SHOT };
     pull(ctx, HEADERS_BYTES);
-    match check_source(ctx, endpoint) {
-        Ok(Some(packet)) => send(ctx, endpoint, packet),
-        Ok(None) => answer::arp(ctx, endpoint).unwrap_or_else(|reason| refuse(&NOBODY, endpoint.identity, reason)),
-        Err(reason) => refuse(&blame(ctx), endpoint.identity, reason),
+    match check_source(ctx, endpoint, &mut passage.packet) {
+        Ok(ETHERTYPE_ARP) => {
+            return answer::arp(ctx, endpoint)
+                .unwrap_or_else(|reason| refuse(&NOBODY, endpoint.identity, reason));
+        }
+        Ok(_) => {}
+        Err(reason) => return refuse_source(ctx, endpoint.identity, reason as u32),
+    }
+    if let Err(reason) = route(endpoint, passage) {
+        return refuse(&passage.packet, endpoint.identity, reason);
+    }
+    match judge(passage) {
+        Fate::Pass => deliver::deliver(ctx, passage),
+        Fate::Drop => SHOT,
+        Fate::Reject => answer::refused_here(ctx, &passage.packet),
     }
 }
 
-/// Lets through only IPv4 with the endpoint's own addresses; `None` is ARP.
+/// Lets through only IPv4 with the endpoint's own addresses, and ARP; returns which of both.
 #[inline(always)]
-fn check_source(ctx: &TcContext, endpoint: &EndpointValue) -> Result<Option<&'static Packet>, Reason> {
+fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) -> Result<u16, Reason> {
     let ethernet: [[u8; 6]; 2] = read(ctx, 0).ok_or(Reason::Malformed)?;
     let ethertype = ethertype(ctx, 12).ok_or(Reason::Malformed)?;
     if ethernet[1] != endpoint.mac {
@@ -48,14 +61,14 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue) -> Result<Option<&'st
     }
     match ethertype {
         ETHERTYPE_IPV4 => {}
-        ETHERTYPE_ARP => return Ok(None),
+        ETHERTYPE_ARP => return Ok(ethertype),
         ETHERTYPE_IPV6 => return Err(Reason::Ipv6),
         _ => return Err(Reason::NotIp),
     }
     if ethernet[0][0] & 1 != 0 {
         return Err(Reason::Multicast);
     }
-    let packet = parse::<ETHERNET_BYTES>(ctx)?;
+    parse::<ETHERNET_BYTES>(ctx, packet)?;
     if packet.source != endpoint.address[3] {
         return Err(Reason::SpoofedAddress);
     }
@@ -67,57 +80,43 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue) -> Result<Option<&'st
     if first == 0 || first == 127 || packet.destination == gateway() {
         return Err(Reason::NoRoute);
     }
-    Ok(Some(packet))
+    Ok(ethertype)
 }
 
-/// Finds the destination, asks for a verdict, sends.
+/// Finds where the packet leads.
 #[inline(always)]
-fn send(ctx: &TcContext, endpoint: &EndpointValue, packet: &Packet) -> i32 {
-    let from = end(endpoint);
+fn route(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
+    let from = End::here(endpoint);
+    let destination = passage.packet.destination;
     // SAFETY: as in `from_container`.
-    if let Some(target) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(packet.destination)) } {
-        let passage = Passage { packet, from, to: end(target), node: 0, otherwise: Reason::Rule };
-        return match judge(&passage) {
-            Fate::Pass => deliver::to_endpoint(ctx, target),
-            Fate::Drop => SHOT,
-            Fate::Reject => answer::refused_here(ctx, packet),
-        };
+    if let Some(target) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(destination)) } {
+        passage.into_endpoint(from, target, 0);
+        return Ok(());
     }
-    if let Some(block) = block(packet.destination) {
+    if let Some(block) = block(destination) {
         if block.flags & BLOCK_LOCAL != 0 {
-            return refuse(packet, endpoint.identity, Reason::UnknownEndpoint);
+            return Err(Reason::UnknownEndpoint);
         }
         if block.node == 0 {
-            return refuse(packet, endpoint.identity, Reason::NoRoute);
+            return Err(Reason::NoRoute);
         }
-        return send_away(ctx, from, packet, block);
+        passage.to_node(from, block);
+        return Ok(());
     }
     // SAFETY: as in `from_container`.
-    if let Some(node) = unsafe { NODE.get(mapped(packet.destination)) } {
-        if packet.protocol == UDP && packet.destination_port == vxlan_port() {
-            return refuse(packet, endpoint.identity, Reason::OverlayFromContainer);
-        }
-        if node.own == 0 {
-            return send_away(ctx, from, packet, &node.way);
-        }
-        return send_up(ctx, from, packet, identity::HOST, Reason::Node);
+    let Some(node) = (unsafe { NODE.get(mapped(destination)) }) else {
+        passage.by_stack(from, End::elsewhere(identity::WORLD), Reason::Outbound);
+        return Ok(());
+    };
+    if passage.packet.protocol == UDP && passage.packet.destination_port == vxlan_port() {
+        return Err(Reason::OverlayFromContainer);
     }
-    send_up(ctx, from, packet, identity::WORLD, Reason::Outbound)
-}
-
-/// Through the overlay; the receiver's node decides.
-#[inline(always)]
-fn send_away(ctx: &TcContext, from: End, packet: &Packet, way: &BlockValue) -> i32 {
-    let to = End::elsewhere(identity::NONE);
-    let passage = Passage { packet, from, to, node: way.node, otherwise: Reason::Outbound };
-    if judge(&passage) == Fate::Pass { deliver::to_node(ctx, packet, way, from.identity) } else { SHOT }
-}
-
-/// To the host's stack: the node itself, or the outside.
-#[inline(always)]
-fn send_up(ctx: &TcContext, from: End, packet: &Packet, to: u32, otherwise: Reason) -> i32 {
-    let passage = Passage { packet, from, to: End::elsewhere(to), node: 0, otherwise };
-    if judge(&passage) == Fate::Pass { deliver::to_stack(ctx, MARK_CONTAINER) } else { SHOT }
+    if node.own == 0 {
+        passage.to_node(from, &node.way);
+    } else {
+        passage.by_stack(from, End::elsewhere(identity::HOST), Reason::Node);
+    }
+    Ok(())
 }
 
 /// What the host's stack sends to a container: from the node itself, or forwarded from outside.
@@ -127,6 +126,7 @@ pub fn to_container(ctx: &TcContext) -> i32 {
     let Some(endpoint) = (unsafe { ENDPOINT_BY_IFINDEX.get(ifindex(ctx)) }) else {
         return refuse(&NOBODY, identity::HOST, Reason::UnknownEndpoint);
     };
+    let Some(passage) = Passage::at_hand() else { return SHOT };
     pull(ctx, HEADERS_BYTES);
     match ethertype(ctx, 12) {
         Some(ETHERTYPE_IPV4) => {}
@@ -135,12 +135,11 @@ pub fn to_container(ctx: &TcContext) -> i32 {
         Some(ETHERTYPE_IPV6) => return refuse(&NOBODY, identity::HOST, Reason::Ipv6),
         _ => return refuse(&NOBODY, identity::HOST, Reason::NotIp),
     }
-    let packet = match parse::<ETHERNET_BYTES>(ctx) {
-        Ok(packet) => packet,
-        Err(reason) => return refuse(&NOBODY, identity::HOST, reason),
-    };
-    if packet.destination != endpoint.address[3] {
-        return refuse(packet, identity::HOST, Reason::UnknownEndpoint);
+    if let Err(reason) = parse::<ETHERNET_BYTES>(ctx, &mut passage.packet) {
+        return refuse(&NOBODY, identity::HOST, reason);
+    }
+    if passage.packet.destination != endpoint.address[3] {
+        return refuse(&passage.packet, identity::HOST, Reason::UnknownEndpoint);
     }
     let (from, otherwise) = match mark(ctx) & MARK_MASK {
         MARK_NODE => (identity::HOST, Reason::Node),
@@ -148,9 +147,9 @@ pub fn to_container(ctx: &TcContext) -> i32 {
         _ => (identity::WORLD, Reason::NotMapped),
     };
     // No rule of the endpoint applies: the node is always allowed, the outside only through mapped ports.
-    let to = End { slot: SLOT_NONE, ..end(endpoint) };
-    let passage = Passage { packet, from: End::elsewhere(from), to, node: 0, otherwise };
-    if judge(&passage) == Fate::Pass { NEXT } else { SHOT }
+    let to = End { slot: SLOT_NONE, ..End::here(endpoint) };
+    passage.by_stack(End::elsewhere(from), to, otherwise);
+    if judge(passage) == Fate::Pass { NEXT } else { SHOT }
 }
 
 /// Who has an address.
@@ -159,22 +158,17 @@ pub fn block(address: u32) -> Option<&'static BlockValue> {
     BLOCK.get(Key::new(BLOCK_PREFIX_MAX, BlockKey { scope: 0, address: mapped(address) }))
 }
 
-/// An endpoint as an end of a connection.
-#[inline(always)]
-pub fn end(endpoint: &EndpointValue) -> End {
-    End { identity: endpoint.identity, birth: endpoint.birth, slot: endpoint.slot }
-}
-
 /// Drops and tells.
 #[inline(always)]
 pub fn refuse(packet: &Packet, from: u32, reason: Reason) -> i32 {
-    tell(packet, &Told { from, to: identity::NONE, rule: 0, reason });
+    tell(packet, &Told { from, to: identity::NONE, rule: 0, reason: reason as u32 });
     SHOT
 }
 
-/// Addresses of a packet that is not parsed further, for its event.
-#[inline(always)]
-pub fn blame(ctx: &TcContext) -> Packet {
+/// Drops what does not come from the container's own addresses, and tells what it claims.
+#[inline(never)]
+fn refuse_source(ctx: &TcContext, from: u32, reason: u32) -> i32 {
+    pull(ctx, ETHERNET_BYTES + 20);
     let mut packet = NOBODY;
     if ethertype(ctx, 12) == Some(ETHERTYPE_IPV4) {
         if let Some(addresses) = read::<[u32; 2]>(ctx, ETHERNET_BYTES + 12) {
@@ -185,5 +179,6 @@ pub fn blame(ctx: &TcContext) -> Packet {
             packet.protocol = protocol;
         }
     }
-    packet
+    tell(&packet, &Told { from, to: identity::NONE, rule: 0, reason });
+    SHOT
 }

@@ -5,6 +5,7 @@ use crate::{
     event::{Told, tell},
     maps::{PATH_MTU, config, gateway_mac, tunnel_address, vxlan_ifindex, vxlan_port},
     packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Packet, at, longest_len, mark, raw},
+    passage::{Passage, target},
 };
 use aya_ebpf::{
     bindings::{
@@ -18,7 +19,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
-use isthmus_dataplane_common::{BlockValue, EndpointValue, MARK_KEYED, MARK_MASK, Reason, mapped};
+use isthmus_dataplane_common::{BlockValue, MARK_CONTAINER, MARK_KEYED, MARK_MASK, Reason, mapped};
 
 /// Bytes of outer Ethernet, IPv4, UDP and VXLAN header, less the inner Ethernet header that is there already.
 pub const OVERLAY_BYTES: usize = 50;
@@ -28,27 +29,38 @@ const AF_INET: u32 = 2;
 /// Length of the inner link layer, in the flags of `bpf_skb_adjust_room`.
 const INNER_ETHERNET: u64 = (ETHERNET_BYTES as u64) << 56;
 
+/// Where the passage leads.
+#[inline(always)]
+pub fn deliver(ctx: &TcContext, passage: &Passage) -> i32 {
+    match passage.target {
+        target::ENDPOINT => to_endpoint(ctx, passage),
+        target::NODE => to_node(ctx, passage),
+        _ => to_stack(ctx, MARK_CONTAINER),
+    }
+}
+
 /// Into a container of this node, past the host's stack.
 #[inline(always)]
-pub fn to_endpoint(ctx: &TcContext, endpoint: &EndpointValue) -> i32 {
-    if !write_ethernet(ctx, &endpoint.mac) {
+pub fn to_endpoint(ctx: &TcContext, passage: &Passage) -> i32 {
+    if !write_ethernet(ctx, &passage.mac) {
         return SHOT;
     }
     ctx.set_mark(0);
     // SAFETY: plain numbers.
-    unsafe { bpf_redirect_peer(endpoint.host_ifindex, 0) as i32 }
+    unsafe { bpf_redirect_peer(passage.ifindex, 0) as i32 }
 }
 
 /// To another node through the overlay.
 #[inline(always)]
-pub fn to_node(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32) -> i32 {
+fn to_node(ctx: &TcContext, passage: &Passage) -> i32 {
+    let (packet, way, identity) = (&passage.packet, &passage.way, passage.from.identity);
     let config = config();
     if ctx.len() - ETHERNET_BYTES as u32 > config.path_mtu_floor {
         // SAFETY: only read; as in `from_container`.
         let mtu = unsafe { PATH_MTU.get(mapped(way.tunnel)) }.map_or(config.mtu, |path| path.mtu);
         if longest_len(ctx, packet) > mtu {
             if packet.dont_fragment {
-                tell(packet, &Told { from: identity, to: 0, rule: 0, reason: Reason::TooLong });
+                tell(packet, &Told { from: identity, to: 0, rule: 0, reason: Reason::TooLong as u32 });
                 return crate::answer::too_long(ctx, packet, mtu);
             }
             return by_device(ctx, way, identity);
@@ -154,7 +166,7 @@ pub fn write_ethernet(ctx: &TcContext, destination: &[u8; 6]) -> bool {
 
 /// To the host's stack.
 #[inline(always)]
-pub fn to_stack(ctx: &TcContext, bits: u32) -> i32 {
+fn to_stack(ctx: &TcContext, bits: u32) -> i32 {
     ctx.set_mark(mark(ctx) & !MARK_MASK | bits);
     NEXT
 }

@@ -17,7 +17,12 @@ pub fn now() -> u32 {
 /// Counts a packet.
 #[inline(always)]
 pub fn count(reason: Reason) {
-    if let Some(counter) = COUNTER.get_ptr_mut(reason as u32) {
+    count_number(reason as u32);
+}
+
+#[inline(always)]
+fn count_number(reason: u32) {
+    if let Some(counter) = COUNTER.get_ptr_mut(reason) {
         // SAFETY: a per-CPU value, and programs are not preempted by themselves on one CPU.
         unsafe { *counter += 1 };
     }
@@ -28,13 +33,14 @@ pub struct Told {
     pub from: u32,
     pub to: u32,
     pub rule: u32,
-    pub reason: Reason,
+    /// [`Reason`].
+    pub reason: u32,
 }
 
 /// Counts the packet and tells its verdict: at most once a second for each pair, port and reason.
 #[inline(never)]
 pub fn tell(packet: &Packet, told: &Told) -> i32 {
-    count(told.reason);
+    count_number(told.reason);
     let port = if packet.protocol == ICMP { u16::from(packet.icmp_type) } else { packet.destination_port };
     let key =
         SampleKey { from: told.from, to: told.to, port, protocol: packet.protocol, reason: told.reason as u8 };

@@ -19,6 +19,7 @@ mod deliver;
 mod event;
 mod maps;
 mod packet;
+mod passage;
 mod wire;
 
 use aya_ebpf::{

@@ -5,7 +5,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
-use crate::packet::Packet;
+use crate::passage::Passage;
 use core::ptr;
 use isthmus_dataplane_common::{
     Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, FragmentKey,
@@ -38,9 +38,8 @@ pub static SAMPLE: LruHashMap<SampleKey, SampleValue> = LruHashMap::with_max_ent
 pub static CONFIG: Array<ConfigValue> = Array::with_max_entries(1, 0);
 #[map]
 pub static COUNTER: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS_MAX, 0);
-/// The packet at hand; see [`crate::packet::parse`].
 #[map]
-pub static PACKET: PerCpuArray<Packet> = PerCpuArray::with_max_entries(1, 0);
+pub static PASSAGE: PerCpuArray<Passage> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static EVENT: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 

@@ -1,6 +1,6 @@
 //! Reads IPv4 packets. Offsets are those of the IP header: 14, or 64 behind an outer VXLAN header.
 
-use crate::maps::{FRAGMENT, PACKET};
+use crate::maps::FRAGMENT;
 use aya_ebpf::{EbpfContext, helpers::bpf_skb_load_bytes, programs::TcContext};
 use isthmus_dataplane_common::{FragmentKey, FragmentValue, Reason, mapped};
 
@@ -110,14 +110,8 @@ pub fn ethertype(ctx: &TcContext, offset: usize) -> Option<u16> {
 }
 
 /// Reads the IPv4 packet at `L3`. A later fragment gets its ports from what its first one left.
-///
-/// The result lies in a per-CPU value, not on the stack: the verifier forgets what it knows of such a value, so that the
-/// many ways through this function are one state for what follows. Programs on one CPU do not interrupt each other.
 #[inline(always)]
-pub fn parse<const L3: usize>(ctx: &TcContext) -> Result<&'static Packet, Reason> {
-    let packet = PACKET.get_ptr_mut(0).ok_or(Reason::MapFull)?;
-    // SAFETY: a per-CPU value that nobody else uses while the program runs.
-    let packet = unsafe { &mut *packet };
+pub fn parse<const L3: usize>(ctx: &TcContext, packet: &mut Packet) -> Result<(), Reason> {
     let ip: Ipv4 = read(ctx, L3).ok_or(Reason::Malformed)?;
     let ihl = usize::from(ip.version_ihl & 0x0f) << 2;
     let total_len = u16::from_be(ip.total_len);
@@ -148,7 +142,7 @@ pub fn parse<const L3: usize>(ctx: &TcContext) -> Result<&'static Packet, Reason
         }
         transport(ctx, packet, L3 + (ihl & 0x3c), fragment, &ip)?;
     }
-    Ok(packet)
+    Ok(())
 }
 
 #[inline(always)]
@@ -258,33 +252,28 @@ fn routes_by_options<const L3: usize>(ctx: &TcContext, ihl: usize) -> bool {
     if loaded != 0 {
         return true;
     }
-    let mut offset = 0_usize;
-    let mut steps = 0;
-    while steps < 40 {
-        steps += 1;
-        if offset >= 39 {
-            return false;
-        }
-        let kind = options[offset];
-        // End of options; what was not loaded is zero too.
-        if kind == 0 {
-            return false;
-        }
-        if kind == 131 || kind == 137 {
-            return true;
-        }
-        if kind == 1 {
-            offset += 1;
+    // A fixed index and a count of bytes to skip, because the verifier follows every value of a computed index.
+    let mut skip = 0_u8;
+    let mut index = 0;
+    while index < 39 {
+        let kind = options[index];
+        let length = options[index + 1];
+        index += 1;
+        if skip > 0 {
+            skip -= 1;
             continue;
         }
-        let length = usize::from(options[offset + 1]);
-        // A length that does not move on is malformed; such packets are no better than routed ones.
-        if length < 2 || length > 40 {
-            return true;
+        match kind {
+            // End of options; what was not loaded is zero too.
+            0 => return false,
+            1 => {}
+            131 | 137 => return true,
+            // A length that does not move on is malformed; such packets are no better than routed ones.
+            _ if length < 2 => return true,
+            _ => skip = (length - 1) & 0x3f,
         }
-        offset += length;
     }
-    true
+    false
 }
 
 /// Length of the longest packet that leaves: the packet itself, or a segment cut from it.

@@ -2,8 +2,8 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{Fate, Passage, judge},
-    container::{block, end, refuse},
+    connection::{Fate, judge},
+    container::{block, refuse},
     deliver::{self, OVERLAY_BYTES, set_tunnel_key},
     event::{Told, now, tell},
     maps::{CONFIG, ENDPOINT_BY_ADDRESS, NODE, PATH_MTU, tunnel_address, vxlan_port},
@@ -11,13 +11,14 @@ use crate::{
         ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, UDP, addressed_to_us, ethertype, gso_size, mark,
         parse, pull, raw, read, tagged,
     },
+    passage::{End, Passage, target},
 };
 use aya_ebpf::{
     bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, bpf_tunnel_key},
     helpers::{bpf_csum_level, bpf_skb_adjust_room, bpf_skb_ecn_set_ce, bpf_skb_get_tunnel_key},
     programs::TcContext,
 };
-use isthmus_dataplane_common::{EndpointValue, MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, Reason, identity, mapped};
+use isthmus_dataplane_common::{MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, Reason, identity, mapped};
 
 /// Where the inner IP header is, behind outer Ethernet, IPv4, UDP, VXLAN and inner Ethernet.
 const INNER: usize = ETHERNET_BYTES + OVERLAY_BYTES;
@@ -83,101 +84,94 @@ pub fn from_wire(ctx: &TcContext) -> i32 {
     }
     // SAFETY: only read; as in `from_container`.
     let Some(node) = (unsafe { NODE.get(mapped(ip.source)) }) else {
-        let outer = Packet { source: ip.source, destination: ip.destination, protocol: UDP, ..NOBODY };
-        return refuse(&outer, identity::UNKNOWN, Reason::UnknownNode);
+        return refuse_node(ip.source);
     };
     let fast = tunnel.udp_checksum == 0 && checksum_is_right(&ip);
     if !fast || tunnel.flags != 0x0800_0000_u32.to_be() || ethertype(ctx, INNER - 2) != Some(ETHERTYPE_IPV4) {
         // The device checks what is rare, and drops what is wrong.
         return NEXT;
     }
-    let packet = match parse::<INNER>(ctx) {
-        Ok(packet) => packet,
-        Err(reason) => return refuse(&NOBODY, identity::UNKNOWN, reason),
-    };
-    if gso_size(ctx) != 0 && packet.protocol != TCP {
+    let Some(passage) = Passage::at_hand() else { return SHOT };
+    if let Err(reason) = parse::<INNER>(ctx, &mut passage.packet) {
+        return refuse(&NOBODY, identity::UNKNOWN, reason);
+    }
+    if gso_size(ctx) != 0 && passage.packet.protocol != TCP {
         // Merged datagrams keep the tunnel's GSO type, which a container's socket does not understand.
         return NEXT;
     }
     let vni = u32::from_be(tunnel.vni) >> 8;
-    match admit(packet, node, vni) {
-        Admitted::Endpoint(target) => receive(ctx, packet, node, vni, target, ip.tos & 3),
-        Admitted::Node => NEXT,
-        Admitted::Nobody(reason) => refuse(packet, vni, reason),
+    if let Err(reason) = admit(passage, node, vni) {
+        return refuse(&passage.packet, vni, reason);
     }
-}
-
-/// Where a packet from the overlay may go.
-enum Admitted {
-    Endpoint(&'static EndpointValue),
-    /// This node itself.
-    Node,
-    Nobody(Reason),
-}
-
-/// Accepts only what `node` may send: from an address of one of its blocks as a workload, or from itself.
-#[inline(always)]
-fn admit(packet: &Packet, node: &NodeValue, vni: u32) -> Admitted {
-    if node.own != 0 {
-        return Admitted::Nobody(Reason::UnknownNode);
+    if passage.target == target::STACK {
+        return NEXT;
     }
-    if vni == identity::REMOTE_NODE {
-        // SAFETY: only read; as in `from_container`.
-        match unsafe { NODE.get(mapped(packet.source)) } {
-            Some(sender) if sender.way.node == node.way.node => {}
-            _ => return Admitted::Nobody(Reason::ForeignSource),
-        }
-    } else {
-        if vni < identity::FIRST_WORKLOAD || vni >= identity::UNKNOWN {
-            return Admitted::Nobody(Reason::BadVni);
-        }
-        match block(packet.source) {
-            Some(block) if block.node == node.way.node => {}
-            _ => return Admitted::Nobody(Reason::ForeignSource),
-        }
-    }
-    // SAFETY: only read; as in `from_container`.
-    if let Some(target) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(packet.destination)) } {
-        return Admitted::Endpoint(target);
-    }
-    // SAFETY: as above.
-    match unsafe { NODE.get(mapped(packet.destination)) } {
-        Some(own) if own.own != 0 => Admitted::Node,
-        _ => Admitted::Nobody(Reason::UnknownEndpoint),
-    }
-}
-
-/// Judges, decapsulates and delivers.
-#[inline(always)]
-fn receive(
-    ctx: &TcContext,
-    packet: &Packet,
-    node: &NodeValue,
-    vni: u32,
-    target: &EndpointValue,
-    outer_ecn: u8,
-) -> i32 {
-    let from = crate::connection::End::elsewhere(vni);
-    let passage = Passage { packet, from, to: end(target), node: node.way.node, otherwise: Reason::Rule };
-    let fate = judge(&passage);
+    let fate = judge(passage);
     if fate == Fate::Drop {
         return SHOT;
     }
+    let outer_ecn = ip.tos & 3;
     // RFC 6040 section 4.2: congestion met by a packet whose sender does not understand ECN is a drop.
-    if outer_ecn == ECN_CE && packet.tos & 3 == 0 {
+    if outer_ecn == ECN_CE && passage.packet.tos & 3 == 0 {
         return SHOT;
     }
     if !decapsulate(ctx) {
         return SHOT;
     }
     if fate == Fate::Reject {
-        return answer::refused_there(ctx, packet, &node.way, target.identity);
+        return answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity);
     }
     if outer_ecn == ECN_CE {
         // SAFETY: the context is valid; the helper changes the inner header and its checksum.
         unsafe { bpf_skb_ecn_set_ce(raw(ctx)) };
     }
-    deliver::to_endpoint(ctx, target)
+    deliver::to_endpoint(ctx, passage)
+}
+
+/// Drops what comes from a host that is no node.
+#[inline(never)]
+fn refuse_node(source: u32) -> i32 {
+    let outer = Packet { source, destination: tunnel_address(), protocol: UDP, ..NOBODY };
+    refuse(&outer, identity::UNKNOWN, Reason::UnknownNode)
+}
+
+/// Accepts only what `node` may send: from an address of one of its blocks as a workload, or from itself. Sets where it
+/// leads: a container, or this node.
+#[inline(always)]
+fn admit(passage: &mut Passage, node: &NodeValue, vni: u32) -> Result<(), Reason> {
+    let (source, destination) = (passage.packet.source, passage.packet.destination);
+    if node.own != 0 {
+        return Err(Reason::UnknownNode);
+    }
+    if vni == identity::REMOTE_NODE {
+        // SAFETY: only read; as in `from_container`.
+        match unsafe { NODE.get(mapped(source)) } {
+            Some(sender) if sender.way.node == node.way.node => {}
+            _ => return Err(Reason::ForeignSource),
+        }
+    } else {
+        if !(identity::FIRST_WORKLOAD..identity::UNKNOWN).contains(&vni) {
+            return Err(Reason::BadVni);
+        }
+        match block(source) {
+            Some(block) if block.node == node.way.node => {}
+            _ => return Err(Reason::ForeignSource),
+        }
+    }
+    // SAFETY: only read; as in `from_container`.
+    if let Some(endpoint) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(destination)) } {
+        passage.into_endpoint(End::elsewhere(vni), endpoint, node.way.node);
+        passage.way = node.way;
+        return Ok(());
+    }
+    // SAFETY: as above.
+    match unsafe { NODE.get(mapped(destination)) } {
+        Some(own) if own.own != 0 => {
+            passage.target = target::STACK;
+            Ok(())
+        }
+        _ => Err(Reason::UnknownEndpoint),
+    }
 }
 
 #[inline(always)]
@@ -251,7 +245,7 @@ fn learn_path_mtu(ctx: &TcContext) -> i32 {
             }
         }
     }
-    let told = Told { from: identity::HOST, to: identity::REMOTE_NODE, rule: mtu, reason: Reason::TooLong };
+    let told = Told { from: identity::HOST, to: identity::REMOTE_NODE, rule: mtu, reason: Reason::TooLong as u32 };
     let outer = Packet {
         source: quoted.source,
         destination: quoted.destination,
@@ -276,30 +270,26 @@ pub fn from_overlay(ctx: &TcContext) -> i32 {
     let sender = unsafe { key.__bindgen_anon_1.remote_ipv4 }.to_be();
     // SAFETY: only read; as in `from_container`.
     let Some(node) = (unsafe { NODE.get(mapped(sender)) }) else {
-        let outer = Packet { source: sender, destination: tunnel_address(), protocol: UDP, ..NOBODY };
-        return refuse(&outer, identity::UNKNOWN, Reason::UnknownNode);
+        return refuse_node(sender);
     };
     if ethertype(ctx, 12) != Some(ETHERTYPE_IPV4) || tagged(ctx) {
         return refuse(&NOBODY, key.tunnel_id, Reason::NotIp);
     }
     pull(ctx, ETHERNET_BYTES + 20 + 20);
-    let packet = match parse::<ETHERNET_BYTES>(ctx) {
-        Ok(packet) => packet,
-        Err(reason) => return refuse(&NOBODY, key.tunnel_id, reason),
-    };
-    match admit(packet, node, key.tunnel_id) {
-        Admitted::Endpoint(target) => {
-            let from = crate::connection::End::elsewhere(key.tunnel_id);
-            let passage =
-                Passage { packet, from, to: end(target), node: node.way.node, otherwise: Reason::Rule };
-            match judge(&passage) {
-                Fate::Pass => deliver::to_endpoint(ctx, target),
-                Fate::Drop => SHOT,
-                Fate::Reject => answer::refused_there(ctx, packet, &node.way, target.identity),
-            }
-        }
-        Admitted::Node => NEXT,
-        Admitted::Nobody(reason) => refuse(packet, key.tunnel_id, reason),
+    let Some(passage) = Passage::at_hand() else { return SHOT };
+    if let Err(reason) = parse::<ETHERNET_BYTES>(ctx, &mut passage.packet) {
+        return refuse(&NOBODY, key.tunnel_id, reason);
+    }
+    if let Err(reason) = admit(passage, node, key.tunnel_id) {
+        return refuse(&passage.packet, key.tunnel_id, reason);
+    }
+    if passage.target == target::STACK {
+        return NEXT;
+    }
+    match judge(passage) {
+        Fate::Pass => deliver::to_endpoint(ctx, passage),
+        Fate::Drop => SHOT,
+        Fate::Reject => answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity),
     }
 }
 
@@ -313,10 +303,11 @@ pub fn to_overlay(ctx: &TcContext) -> i32 {
         return refuse(&NOBODY, identity::HOST, Reason::NotIp);
     }
     pull(ctx, ETHERNET_BYTES + 20 + 20);
-    let packet = match parse::<ETHERNET_BYTES>(ctx) {
-        Ok(packet) => packet,
-        Err(reason) => return refuse(&NOBODY, identity::HOST, reason),
-    };
+    let Some(passage) = Passage::at_hand() else { return SHOT };
+    if let Err(reason) = parse::<ETHERNET_BYTES>(ctx, &mut passage.packet) {
+        return refuse(&NOBODY, identity::HOST, reason);
+    }
+    let packet = &passage.packet;
     // SAFETY: only read; as in `from_container`.
     match unsafe { NODE.get(mapped(packet.source)) } {
         Some(own) if own.own != 0 => {}
@@ -332,7 +323,7 @@ pub fn to_overlay(ctx: &TcContext) -> i32 {
     if set_tunnel_key(ctx, way.tunnel, identity::REMOTE_NODE) != 0 {
         return refuse(packet, identity::HOST, Reason::MapFull);
     }
-    tell(packet, &Told { from: identity::HOST, to: identity::NONE, rule: 0, reason: Reason::Node });
+    tell(packet, &Told { from: identity::HOST, to: identity::NONE, rule: 0, reason: Reason::Node as u32 });
     NEXT
 }
 

@@ -132,7 +132,9 @@ impl Rig {
             mtu: None,
             limits: Limits { connections_tcp: 4096, connections_other: 4096, policy_entries: 65536, ..Limits::default() },
         };
+        let started = Instant::now();
         let dataplane = inside(&namespace, || Dataplane::open(options.clone()).unwrap());
+        println!("opened in {:?}", started.elapsed());
         let events = dataplane.events().unwrap();
         let block = format!("10.64.0.{}/26", (number - 1) * 64).parse().unwrap();
         self.nodes.push(Node {

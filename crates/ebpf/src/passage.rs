@@ -1,0 +1,110 @@
+//! The packet at hand, between two ends, on its way somewhere.
+//!
+//! It lies in a per-CPU value, not on the stack: the verifier forgets what it knows of such a value, so that the many ways
+//! through parsing and routing are one state for what follows. Without this it gives up at a million instructions.
+
+use crate::{maps::PASSAGE, packet::Packet};
+use isthmus_dataplane_common::{BlockValue, ConnectionKey, EndpointValue, Reason, SLOT_NONE};
+
+/// One end of a packet, as this node knows it.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct End {
+    /// What it is; 0 if only another node knows.
+    pub identity: u32,
+    /// Birth of its endpoint; 0: not of this node.
+    pub birth: u32,
+    /// Its rules; [`SLOT_NONE`]: not of this node, or exempt.
+    pub slot: u32,
+}
+
+impl End {
+    /// An end that is no endpoint of this node.
+    #[inline(always)]
+    pub const fn elsewhere(identity: u32) -> Self {
+        Self { identity, birth: 0, slot: SLOT_NONE }
+    }
+
+    /// A container of this node.
+    #[inline(always)]
+    pub fn here(endpoint: &EndpointValue) -> Self {
+        Self { identity: endpoint.identity, birth: endpoint.birth, slot: endpoint.slot }
+    }
+}
+
+/// Where a packet goes if it may.
+pub mod target {
+    /// Into a container of this node.
+    pub const ENDPOINT: u32 = 1;
+    /// Through the overlay.
+    pub const NODE: u32 = 2;
+    /// To the host's stack.
+    pub const STACK: u32 = 3;
+}
+
+/// A packet between two ends.
+#[repr(C)]
+pub struct Passage {
+    pub packet: Packet,
+    pub from: End,
+    pub to: End,
+    /// The other node, if one is involved.
+    pub node: u32,
+    /// [`Reason`] why a first packet passes, or does not, where no slot decides.
+    pub otherwise: u32,
+    /// [`target`].
+    pub target: u32,
+    /// Host side of the container's pair.
+    pub ifindex: u32,
+    /// The container's MAC address.
+    pub mac: [u8; 6],
+    /// The way to the other node.
+    pub way: BlockValue,
+    /// Of its connection.
+    pub key: ConnectionKey,
+    /// 1 if the lower end of the key sent the packet.
+    pub from_low: u32,
+}
+
+impl Passage {
+    /// This CPU's value. Programs on one CPU do not interrupt each other.
+    #[inline(always)]
+    pub fn at_hand() -> Option<&'static mut Self> {
+        // SAFETY: a per-CPU value that nobody else uses while the program runs; made of integers, and of bools that only
+        // this program writes.
+        PASSAGE.get_ptr_mut(0).map(|pointer| unsafe { &mut *pointer })
+    }
+
+    /// Leads into a container of this node.
+    #[inline(always)]
+    pub fn into_endpoint(&mut self, from: End, endpoint: &EndpointValue, node: u32) {
+        self.from = from;
+        self.to = End::here(endpoint);
+        self.node = node;
+        self.otherwise = Reason::NoTable as u32;
+        self.target = target::ENDPOINT;
+        self.ifindex = endpoint.host_ifindex;
+        self.mac = endpoint.mac;
+    }
+
+    /// Leads to another node, which decides.
+    #[inline(always)]
+    pub fn to_node(&mut self, from: End, way: &BlockValue) {
+        self.from = from;
+        self.to = End::elsewhere(0);
+        self.node = way.node;
+        self.otherwise = Reason::Outbound as u32;
+        self.target = target::NODE;
+        self.way = *way;
+    }
+
+    /// Leads to the host's stack, or comes from there.
+    #[inline(always)]
+    pub fn by_stack(&mut self, from: End, to: End, otherwise: Reason) {
+        self.from = from;
+        self.to = to;
+        self.node = 0;
+        self.otherwise = otherwise as u32;
+        self.target = target::STACK;
+    }
+}
