@@ -18,7 +18,7 @@ use anyhow::{Context as _, bail};
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 /// Directory of everything that the demo writes.
@@ -107,15 +107,4 @@ fn lock() -> anyhow::Result<File> {
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .context("another demo command is changing things: wait for its end")?;
     Ok(file)
-}
-
-/// The program of ours called `name`, beside the running one.
-fn program(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("cannot find the running program's path")?;
-    let own = fs::canonicalize(&own).with_context(|| format!("cannot find {}", own.display()))?;
-    let path = own.with_file_name(name);
-    if !path.is_file() {
-        bail!("{name} is not beside {}: `make build` makes both", own.display());
-    }
-    Ok(path)
 }

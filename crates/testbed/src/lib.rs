@@ -19,6 +19,7 @@ pub mod bench;
 pub mod cni;
 pub mod command;
 pub mod containerd;
+mod daemon;
 pub mod demo;
 pub mod garden;
 pub mod image;

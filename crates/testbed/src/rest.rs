@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use isthmus_api::{
     client::{Client, Place},
-    rest::{ClusterSpec, Draft, EndpointSpec, List, NodeSpec, PoolSpec, Resource, WorkloadSpec},
+    rest::{ClusterSpec, Draft, EndpointSpec, List, PoolSpec, Resource, WorkloadSpec},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -20,12 +20,15 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
+    /// The server at `address`.
     pub(crate) fn new(address: SocketAddr) -> anyhow::Result<Self> {
+        Self::at(Place::Tcp(address))
+    }
+
+    /// Whoever is at `place`.
+    pub(crate) fn at(place: Place) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(Self {
-            runtime: runtime.context("cannot start a runtime")?,
-            client: Client::new(Place::Tcp(address)),
-        })
+        Ok(Self { runtime: runtime.context("cannot start a runtime")?, client: Client::new(place) })
     }
 
     /// Whether anybody answers.
@@ -64,10 +67,6 @@ impl Rest {
     ) -> anyhow::Result<Value> {
         let draft = Draft { name: name.to_owned(), labels: BTreeMap::new(), spec };
         Ok(self.runtime.block_on(self.client.post(path, &draft))?)
-    }
-
-    pub(crate) fn nodes(&self) -> anyhow::Result<Vec<Resource<NodeSpec>>> {
-        self.list("nodes")
     }
 
     pub(crate) fn endpoints(&self) -> anyhow::Result<Vec<Resource<EndpointSpec>>> {

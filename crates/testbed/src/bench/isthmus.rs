@@ -1,6 +1,270 @@
-#![expect(clippy::unnecessary_wraps, reason = "x")]
-//! placeholder
-use super::{Lab, subject::Subject};
-pub(super) fn build(_lab: &mut Lab, _wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Subject>> {
-    Ok(Vec::new())
+//! Isthmus: a server, agents, and endpoints made by CNI ADD.
+//!
+//! One pair of nodes has a destination with one rule and one with 10,000; another pair has one with 10,000 rules among
+//! 1,000,000 on the node. All rules go through the server's API and the agents, as users' rules do.
+
+use super::{
+    Lab, PREFIX, RUN,
+    pair::Pair,
+    say,
+    subject::{Ends, Plugin, Subject, churn_namespaces},
+};
+use crate::{
+    cni,
+    daemon::{AgentPlan, ServerPlan, program},
+    namespace::Namespace,
+    process::Process,
+    rest::Rest,
+    underlay::{Underlay, free_range},
+    wait,
+};
+use anyhow::Context as _;
+use isthmus_api::rest::{PolicySpec, RuleSpec};
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The benchmark's cluster; also the group of its workloads.
+const CLUSTER: &str = "bench";
+/// Addresses of its endpoints.
+const POOL: &str = "10.64.0.0/16";
+/// Ports of the server on loopback and on the management network.
+const REST_PORT: u16 = 17480;
+const AGENTS_PORT: u16 = 17443;
+/// The host's interface to the nodes, for management alone.
+const HOST_LINK: &str = "isb-host";
+/// Rules of one destination; also the most that one policy may hold.
+const MANY: usize = 10_000;
+/// Destinations with [`MANY`] rules each that make a million.
+const FILLERS: usize = 99;
+/// Workloads that rules name as sources.
+const PEERS: usize = 10;
+/// Entries that the tables of a node with a million rules may need, twice during a swap.
+const ENTRIES: u32 = 4 << 20;
+/// Connections that a node tracks.
+const CONNECTIONS: u32 = 262_144;
+/// Longest time for a million rules to be loaded.
+const LOADED: Duration = Duration::from_mins(3);
+
+/// A running server with its agents.
+struct Bed {
+    binary: PathBuf,
+    plugins: PathBuf,
+    underlay: Underlay,
+    rest: Rest,
+    joined: u8,
+}
+
+/// A node and its agent.
+#[derive(Clone)]
+struct Node {
+    pair: Pair,
+    index: usize,
+    agent: AgentPlan,
+}
+
+/// Builds the wanted ones of `isthmus-1`, `isthmus-10000` and `isthmus-1000000`.
+pub(super) fn build(lab: &mut Lab, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Subject>> {
+    let few = wanted("isthmus-1") || wanted("isthmus-10000");
+    let million = wanted("isthmus-1000000");
+    let mut subjects = Vec::new();
+    if !few && !million {
+        return Ok(subjects);
+    }
+    let mut bed = Bed::start(lab).context("cannot start Isthmus's server")?;
+    if few {
+        let nodes = bed.add_pair(lab, "one", 7)?;
+        for (name, rules) in [("isthmus-1", 1), ("isthmus-10000", MANY)] {
+            subjects.push(bed.subject(lab, &nodes, name, rules)?);
+            say(&format!("✔ {name} is built"));
+        }
+        subjects[0].plugin = Some(bed.plugin(lab, &nodes[0])?);
+        subjects.retain(|subject| wanted(&subject.name));
+    }
+    if million {
+        let nodes = bed.add_pair(lab, "mega", 8)?;
+        bed.fill(lab, &nodes)?;
+        subjects.push(bed.subject(lab, &nodes, "isthmus-1000000", MANY)?);
+        let rules = wait::until("1,000,000 rules on the node", LOADED, || {
+            let rules = nodes[0].agent.status()?.rules;
+            Ok::<_, anyhow::Error>((rules >= 1_000_000).then_some(rules))
+        })?;
+        say(&format!("✔ isthmus-1000000 is built: {rules} rules are loaded on its node"));
+    }
+    Ok(subjects)
+}
+
+impl Bed {
+    fn start(lab: &mut Lab) -> anyhow::Result<Self> {
+        let binary = fs::canonicalize(std::env::current_exe()?)?;
+        let plugins = program("isthmus-cni")?.with_file_name("");
+        let wire = Namespace::named(format!("{PREFIX}underlay"));
+        let underlay = Underlay::new(wire.clone(), free_range()?, HOST_LINK);
+        let bpffs = bpffs();
+        lab.record(|made| {
+            made.namespaces.push(wire);
+            made.links.push(HOST_LINK.to_owned());
+            made.mounts.push(bpffs.clone());
+        })?;
+        underlay.create()?;
+        fs::create_dir_all(&bpffs)?;
+        crate::command::Call::new("mount").args(["-t", "bpf", "bpf"]).arg(&bpffs).run()?;
+        let plan = ServerPlan {
+            rest: (Ipv4Addr::LOCALHOST, REST_PORT).into(),
+            agents: (underlay.host_address(), AGENTS_PORT).into(),
+            cf_policy: None,
+            directory: Path::new(RUN).join("server"),
+            network: underlay.range(),
+        };
+        let process = Process::start("server", &plan.prepare(&binary)?, &Path::new(RUN).join("server.log"))?;
+        lab.record(|made| made.processes.push(process.clone()))?;
+        let rest = plan.wait_ready(&process)?;
+        rest.create_cluster(CLUSTER, "nomad")?;
+        rest.create_pool(CLUSTER, CLUSTER, POOL)?;
+        Ok(Self { binary, plugins, underlay, rest, joined: 0 })
+    }
+
+    /// Two nodes with agents, and the workloads that their rules name.
+    fn add_pair(&mut self, lab: &mut Lab, name: &str, number: u8) -> anyhow::Result<[Node; 2]> {
+        let pair = Pair::create(lab, name, number)?;
+        let first = self.add_node(lab, &pair, name, 0)?;
+        let second = self.add_node(lab, &pair, name, 1)?;
+        for peer in 0..PEERS {
+            self.endpoint(lab, &second, &format!("peer-{peer}"))?;
+        }
+        Ok([first, second])
+    }
+
+    fn add_node(&mut self, lab: &mut Lab, pair: &Pair, name: &str, index: usize) -> anyhow::Result<Node> {
+        let node = format!("{name}-{}", index + 1);
+        let namespace = pair.nodes[index].clone();
+        self.joined += 1;
+        self.underlay.join(&namespace, &node, self.joined)?;
+        let agent = AgentPlan {
+            node: node.clone(),
+            namespace,
+            address: pair.address(index).into(),
+            server: (self.underlay.host_address(), AGENTS_PORT).into(),
+            cluster: CLUSTER.to_owned(),
+            directory: Path::new(RUN).join(&node),
+            bpffs: bpffs(),
+            policy_entries: ENTRIES,
+            connections: CONNECTIONS,
+        };
+        let log = Path::new(RUN).join(format!("{node}.log"));
+        let process = Process::start(&format!("agent {node}"), &agent.prepare(&self.binary)?, &log)?;
+        lab.record(|made| made.processes.push(process.clone()))?;
+        agent.wait_ready(&process)?;
+        Ok(Node { pair: pair.clone(), index, agent })
+    }
+
+    /// A container of `workload`, put on the network by CNI ADD.
+    fn endpoint(&self, lab: &mut Lab, node: &Node, workload: &str) -> anyhow::Result<(Namespace, IpAddr)> {
+        let container = node.pair.empty_container(lab, node.index, workload)?;
+        let plugin = cni::Plugin {
+            node: node.agent.namespace.path(),
+            directory: self.plugins.clone(),
+            config: cni::isthmus_config(CLUSTER, &node.agent.adapter_socket()),
+            container: container.name().to_owned(),
+            netns: container.path().display().to_string(),
+            interface: "eth0".to_owned(),
+            arguments: format!(
+                "IgnoreUnknown=1;NOMAD_NAMESPACE={CLUSTER};NOMAD_JOB_ID={workload};NOMAD_GROUP_NAME={workload}"
+            ),
+        };
+        let result =
+            plugin.add().with_context(|| format!("cannot attach {workload} on {}", node.agent.node))?;
+        let address =
+            cni::address(&result).with_context(|| format!("{workload} got no address: {result}"))?;
+        Ok((container, address))
+    }
+
+    /// A destination with `rules` rules, one of which allows its callers beside it and on the other node.
+    fn subject(&self, lab: &mut Lab, nodes: &[Node; 2], name: &str, rules: usize) -> anyhow::Result<Subject> {
+        let target = format!("target-{name}");
+        let (server, address) = self.endpoint(lab, &nodes[0], &target)?;
+        // One workload for the callers of each subject, so that its rule is its own.
+        let caller = format!("caller-{name}");
+        let (near, _) = self.endpoint(lab, &nodes[0], &caller)?;
+        let (far, _) = self.endpoint(lab, &nodes[1], &caller)?;
+        let first = RuleSpec { from: full(&caller), to: full(&target), port: "any".to_owned() };
+        let rest = self.rules(&target, rules - 1)?;
+        self.allow(name, std::iter::once(first).chain(rest).collect())?;
+        let same = Ends { server: server.clone(), address, client: near };
+        let cross = Ends { server, address, client: far };
+        for ends in [&same, &cross] {
+            wait_until_open(ends)?;
+        }
+        Ok(Subject::of(name, same, cross))
+    }
+
+    /// `count` rules to a destination: the peers, port by port.
+    fn rules(&self, target: &str, count: usize) -> anyhow::Result<Vec<RuleSpec>> {
+        let peers = self.rest.workloads()?;
+        let uuid = |workload: &str| {
+            let name = full(workload);
+            let found = peers.iter().find(|known| known.spec.full_name == name);
+            found.map(|known| known.uuid.to_string()).with_context(|| format!("the server knows no {name}"))
+        };
+        let sources =
+            (0..PEERS).map(|peer| uuid(&format!("peer-{peer}"))).collect::<anyhow::Result<Vec<_>>>()?;
+        let to = uuid(target)?;
+        let rule = |index: usize| RuleSpec {
+            from: sources[index % PEERS].clone(),
+            to: to.clone(),
+            port: format!("tcp:{}", 10_000 + index / PEERS),
+        };
+        Ok((0..count).map(rule).collect())
+    }
+
+    fn allow(&self, name: &str, rules: Vec<RuleSpec>) -> anyhow::Result<()> {
+        let spec = PolicySpec { rules, reason: Some("isthmus bench".to_owned()) };
+        self.rest.create("/api/v1/policies", &format!("bench-{name}"), spec)?;
+        Ok(())
+    }
+
+    /// Destinations whose rules make a million with those of the measured one.
+    fn fill(&self, lab: &mut Lab, nodes: &[Node; 2]) -> anyhow::Result<()> {
+        for filler in 0..FILLERS {
+            let workload = format!("filler-{filler}");
+            self.endpoint(lab, &nodes[0], &workload)?;
+            self.allow(&workload, self.rules(&workload, MANY)?)?;
+        }
+        Ok(())
+    }
+
+    /// Our plugin, to be called for many containers.
+    fn plugin(&self, lab: &mut Lab, node: &Node) -> anyhow::Result<Plugin> {
+        churn_namespaces(lab)?;
+        let config = Path::new(RUN).join("isthmus.json");
+        fs::write(&config, cni::isthmus_config(CLUSTER, &node.agent.adapter_socket()).to_string())?;
+        Ok(Plugin {
+            name: "isthmus-1".to_owned(),
+            node: node.agent.namespace.clone(),
+            directory: self.plugins.clone(),
+            config,
+        })
+    }
+}
+
+fn bpffs() -> PathBuf {
+    Path::new(RUN).join("bpf")
+}
+
+/// Full name of a workload of the benchmark.
+fn full(workload: &str) -> String {
+    format!("nomad:{CLUSTER}/{workload}@{CLUSTER}")
+}
+
+/// Waits until the client's packets come through; a refusal by the closed port shows that they do.
+fn wait_until_open(ends: &Ends) -> anyhow::Result<()> {
+    let own = std::env::current_exe()?;
+    let call = ends.client.call(own).args(["demo-app", "get", &format!("http://{}:9/", ends.address)]);
+    wait::until_true(&format!("the path to {}", ends.address), LOADED, || {
+        call.output().is_ok_and(|output| output.stderr.contains("refused"))
+    })?;
+    Ok(())
 }

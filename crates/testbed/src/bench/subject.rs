@@ -191,17 +191,22 @@ pub(super) fn connect_vteps(pair: &Pair, node: usize, other: usize, device: &str
     Ok(())
 }
 
+/// Makes the namespaces that plugins are called for.
+pub(super) fn churn_namespaces(lab: &mut Lab) -> anyhow::Result<()> {
+    let all: Vec<_> = churned().map(|index| Namespace::named(format!("{CHURN}{index}"))).collect();
+    lab.record(|made| made.namespaces.extend(all.clone()))?;
+    for namespace in all {
+        namespace.create()?;
+    }
+    Ok(())
+}
+
 /// Debian's bridge plugin with host-local, to compare ADD and DEL with.
 fn reference_plugin(lab: &mut Lab) -> anyhow::Result<Subject> {
     let node = Namespace::named(format!("{PREFIX}plugin"));
-    lab.record(|made| {
-        made.namespaces.push(node.clone());
-        made.namespaces.extend(churned().map(|index| Namespace::named(format!("{CHURN}{index}"))));
-    })?;
+    lab.record(|made| made.namespaces.push(node.clone()))?;
     node.create()?;
-    for index in churned() {
-        Namespace::named(format!("{CHURN}{index}")).create()?;
-    }
+    churn_namespaces(lab)?;
     let config = Path::new(RUN).join("bridge.json");
     let content = cni::bridge_config("bench0", "10.99.0.0/16", &Path::new(RUN).join("host-local"));
     fs::write(&config, content.to_string())?;

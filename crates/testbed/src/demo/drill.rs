@@ -1,11 +1,11 @@
 //! `isthmus demo drill agent-kill`: what is lost when every agent of the network dies at once.
 
 use super::{
-    instance::{Container, adapter_socket},
+    instance::Container,
     plan::Node,
     progress::{Progress, answer, say},
     record::Record,
-    up::{agent_call, agent_name},
+    up::{agent_name, agent_plan},
 };
 use crate::{
     app::{
@@ -72,7 +72,7 @@ pub(super) fn agent_kill(args: &AgentKillArgs) -> anyhow::Result<u8> {
     let mut record = Record::of_running()?;
     let rest = Rest::new(record.rest)?;
     open_paths(&rest, &record)?;
-    let outcome = under_traffic(&mut record, &rest, args);
+    let outcome = under_traffic(&mut record, args);
     let closed = rest.delete(&format!("/api/v1/policies/{POLICY}"));
     let outcome = outcome?;
     closed.context("cannot remove the drill's policy")?;
@@ -95,7 +95,7 @@ fn open_paths(rest: &Rest, record: &Record) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn under_traffic(record: &mut Record, rest: &Rest, args: &AgentKillArgs) -> anyhow::Result<Outcome> {
+fn under_traffic(record: &mut Record, args: &AgentKillArgs) -> anyhow::Result<Outcome> {
     let mut progress = Progress::new();
     for pair in PAIRS {
         wait_until_open(record, pair)?;
@@ -117,7 +117,7 @@ fn under_traffic(record: &mut Record, rest: &Rest, args: &AgentKillArgs) -> anyh
     let probe = Client::start(record, PAIRS[0].0, &["probe", &address, "--seconds", &seconds], "started")?;
     progress.done("a probe of 1,000 datagrams a second across nodes");
     let start = Instant::now();
-    let killed = kill_agents(record, rest, &mut progress)?;
+    let killed = kill_agents(record, &mut progress)?;
     let agents_ready_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
     let probed: Probed = probe.finish("")?;
     let mut outcome = Outcome {
@@ -150,7 +150,7 @@ fn inside(record: &Record, container: &Container, arguments: &[&str]) -> Call {
 }
 
 /// Kills every agent and starts it again; returns when all are ready.
-fn kill_agents(record: &mut Record, rest: &Rest, progress: &mut Progress) -> anyhow::Result<u64> {
+fn kill_agents(record: &mut Record, progress: &mut Progress) -> anyhow::Result<u64> {
     let nodes: Vec<Node> = record.nodes.clone();
     for node in &nodes {
         let name = agent_name(node);
@@ -162,13 +162,7 @@ fn kill_agents(record: &mut Record, rest: &Rest, progress: &mut Progress) -> any
     }
     for node in &nodes {
         let agent = record.process(&agent_name(node)).context("an agent is not in the record")?;
-        let socket = adapter_socket(&node.name);
-        let connected = || {
-            rest.nodes().is_ok_and(|all| all.iter().any(|one| one.name == node.name && one.spec.connected))
-        };
-        agent.wait_ready(PATIENCE, || {
-            std::os::unix::net::UnixStream::connect(&socket).is_ok() && connected()
-        })?;
+        agent_plan(record, node).wait_ready(agent)?;
     }
     progress.done(&format!("{} agents started again and connected", nodes.len()));
     Ok(nodes.len() as u64)
@@ -177,7 +171,7 @@ fn kill_agents(record: &mut Record, rest: &Rest, progress: &mut Progress) -> any
 fn restart(record: &mut Record, node: &Node) -> anyhow::Result<()> {
     let name = agent_name(node);
     let log = Path::new(super::RUN).join("logs").join(format!("{name}.log"));
-    let process = Process::start(&name, &agent_call(record, node), &log)?;
+    let process = Process::start(&name, &agent_plan(record, node).call(&record.binary), &log)?;
     for known in record.made.processes.iter_mut().filter(|known| known.name == name) {
         known.clone_from(&process);
     }

@@ -50,7 +50,7 @@ pub(super) struct Programs {
 
 /// The agent's socket for adapters on a node.
 pub(super) fn adapter_socket(node: &str) -> PathBuf {
-    node_directory(node).join("run/adapter.sock")
+    crate::daemon::adapter_socket(&node_directory(node))
 }
 
 pub(super) fn containerd(node: &Node) -> Containerd {

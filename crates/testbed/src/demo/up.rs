@@ -4,7 +4,6 @@ use super::{
     CGROUP, HOST_LINK, PREFIX, RUN, SERVER_FILE, down,
     instance::{self, Container, Programs, containerd, plugins},
     plan::{CLUSTERS, Instance, Node, Platform, plan},
-    program,
     progress::{Progress, answer, say},
     record::{Record, node_directory},
 };
@@ -12,6 +11,7 @@ use crate::{
     cni::{self, REFERENCE_PLUGINS},
     command::{self, Call},
     containerd::{APP_IMAGE, PAUSE_IMAGE},
+    daemon::{AgentPlan, ServerPlan, program},
     garden,
     image::Content,
     namespace::Namespace,
@@ -169,7 +169,7 @@ fn build(mut record: Record, progress: &mut Progress) -> anyhow::Result<Record> 
     }
     progress
         .done(&format!("server at http://{}, clusters red, green and blue with their pools", record.rest));
-    start_agents(&mut record, &rest)?;
+    start_agents(&mut record)?;
     progress.done(&format!("{} agents", record.nodes.len()));
     import_images(&record, &archive)?;
     progress.done("containerd on each node of red, with our images");
@@ -208,46 +208,31 @@ fn start(record: &mut Record, name: &str, call: &Call) -> anyhow::Result<Process
 }
 
 fn start_server(record: &mut Record) -> anyhow::Result<Rest> {
-    let directory = Path::new(RUN).join("server");
-    fs::create_dir_all(&directory)?;
-    let config = directory.join("server.toml");
-    let text = format!(
-        "listen = \"{}\"\nagents = \"{}\"\ncf_policy = \"{}\"\ndata_dir = \"{}\"\nplain_text_networks = [\"{}\"]\n",
-        record.rest,
-        agents_address(record),
-        record.cf_policy,
-        directory.join("data").display(),
-        record.range,
-    );
-    fs::write(&config, text)?;
-    let call = Call::new(&record.binary).arg("server").arg("-c").arg(&config);
-    let server = start(record, "server", &call)?;
-    let rest = Rest::new(record.rest)?;
-    server.wait_ready(READY, || rest.is_up())?;
-    Ok(rest)
+    let plan = ServerPlan {
+        rest: record.rest,
+        agents: agents_address(record),
+        cf_policy: Some(record.cf_policy),
+        directory: Path::new(RUN).join("server"),
+        network: record.range,
+    };
+    let server = start(record, "server", &plan.prepare(&record.binary)?)?;
+    plan.wait_ready(&server)
 }
 
 fn agents_address(record: &Record) -> SocketAddr {
     (record.underlay().host_address(), AGENTS_PORT).into()
 }
 
-fn start_agents(record: &mut Record, rest: &Rest) -> anyhow::Result<()> {
+fn start_agents(record: &mut Record) -> anyhow::Result<()> {
     for node in record.nodes.clone() {
-        let directory = node_directory(&node.name);
-        fs::create_dir_all(&directory)?;
-        fs::write(directory.join("agent.toml"), agent_config(record, &node))?;
-        start(record, &agent_name(&node), &agent_call(record, &node))?;
+        let call = agent_plan(record, &node).prepare(&record.binary)?;
+        start(record, &agent_name(&node), &call)?;
     }
     for node in &record.nodes {
         let Some(agent) = record.process(&agent_name(node)) else { continue };
-        let socket = instance::adapter_socket(&node.name);
-        agent.wait_ready(READY, || socket.exists() && is_connected(rest, &node.name))?;
+        agent_plan(record, node).wait_ready(agent)?;
     }
     Ok(())
-}
-
-fn is_connected(rest: &Rest, node: &str) -> bool {
-    rest.nodes().is_ok_and(|nodes| nodes.iter().any(|found| found.name == node && found.spec.connected))
 }
 
 /// What the agent of a node is called in the record.
@@ -255,40 +240,19 @@ pub(super) fn agent_name(node: &Node) -> String {
     format!("agent-{}", node.name)
 }
 
-/// The agent of a node as it is run.
-pub(super) fn agent_call(record: &Record, node: &Node) -> Call {
-    let config = node_directory(&node.name).join("agent.toml");
-    node.namespace().call(&record.binary).arg("agent").arg("-c").arg(config)
-}
-
-/// The agent's configuration; the limits are those of a small node, because six of them share one machine.
-fn agent_config(record: &Record, node: &Node) -> String {
-    let directory = node_directory(&node.name);
-    let directory = directory.display();
-    format!(
-        r#"node = "{}"
-server = "{}"
-address = "{}"
-clusters = ["{}"]
-data_dir = "{directory}/data"
-run_dir = "{directory}/run"
-bpffs = "{}"
-flow_log = "{directory}/flows.log"
-
-[limits]
-endpoints = 1024
-policy_entries = 131072
-connections_tcp = 32768
-connections_other = 32768
-blocks = 4096
-nodes = 256
-"#,
-        node.name,
-        agents_address(record),
-        record.address(node),
-        node.cluster,
-        bpffs().display(),
-    )
+/// The agent of a node; its limits are those of a small node, because six of them share one machine.
+pub(super) fn agent_plan(record: &Record, node: &Node) -> AgentPlan {
+    AgentPlan {
+        node: node.name.clone(),
+        namespace: node.namespace(),
+        address: record.address(node).into(),
+        server: agents_address(record),
+        cluster: node.cluster.clone(),
+        directory: node_directory(&node.name),
+        bpffs: bpffs(),
+        policy_entries: 131_072,
+        connections: 32_768,
+    }
 }
 
 /// Nodes of a platform.
