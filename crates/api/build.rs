@@ -1,6 +1,9 @@
 //! Generates the agents' stream from `proto/agent.proto` when the feature `stream` asks for it.
 
-#[cfg_attr(not(feature = "stream"), expect(clippy::unnecessary_wraps, reason = "only the generator can fail"))]
+#[cfg_attr(
+    not(feature = "stream"),
+    expect(clippy::unnecessary_wraps, reason = "only the generator can fail")
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     #[cfg(feature = "stream")]

@@ -5,7 +5,8 @@
 //! the first byte of the frame, because a path means different things in different mount namespaces.
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -223,7 +224,9 @@ pub enum FailureKind {
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// Nobody listens.
-    #[error("the Isthmus agent does not answer on {socket}: is isthmus-agent running on this node? ({source})")]
+    #[error(
+        "the Isthmus agent does not answer on {socket}: is isthmus-agent running on this node? ({source})"
+    )]
     Away {
         /// The socket's path.
         socket: String,
@@ -239,7 +242,9 @@ pub enum CallError {
         source: io::Error,
     },
     /// Another version.
-    #[error("the Isthmus agent speaks version {theirs} of the adapters' protocol, this program {VERSION}: upgrade the older")]
+    #[error(
+        "the Isthmus agent speaks version {theirs} of the adapters' protocol, this program {VERSION}: upgrade the older"
+    )]
     Version {
         /// The agent's.
         theirs: u32,
@@ -366,7 +371,8 @@ mod tests {
 
     #[test]
     fn an_absent_agent_is_named_with_its_socket() {
-        let error = call(Path::new("/nonexistent/a.sock"), request().body, None, Duration::from_secs(1)).unwrap_err();
+        let error =
+            call(Path::new("/nonexistent/a.sock"), request().body, None, Duration::from_secs(1)).unwrap_err();
         assert!(error.to_string().contains("/nonexistent/a.sock"), "{error}");
     }
 }

@@ -74,12 +74,20 @@ impl Client {
     }
 
     /// `POST path` with a JSON body.
-    pub async fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
+    pub async fn post<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
         self.call(Method::POST, path, Some(body)).await
     }
 
     /// `PUT path` with a JSON body.
-    pub async fn put<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> Result<T, ClientError> {
+    pub async fn put<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+    ) -> Result<T, ClientError> {
         self.call(Method::PUT, path, Some(body)).await
     }
 
@@ -163,15 +171,17 @@ impl Client {
         stream: S,
         request: Request<Full<Bytes>>,
     ) -> Result<Response<Incoming>, ClientError> {
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|why| self.unreachable(&why))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|why| self.unreachable(&why))?;
         // The task ends with the connection, which ends with the response's body.
         tokio::spawn(connection);
         sender.send_request(request).await.map_err(|why| self.unreachable(&why))
     }
 
     fn refusal(&self, status: StatusCode, bytes: &[u8]) -> ClientError {
-        serde_json::from_slice::<Problem>(bytes).map_or_else(|_| self.unexpected(status, bytes), ClientError::Problem)
+        serde_json::from_slice::<Problem>(bytes)
+            .map_or_else(|_| self.unexpected(status, bytes), ClientError::Problem)
     }
 
     fn unreachable(&self, why: &dyn std::fmt::Display) -> ClientError {

@@ -215,6 +215,21 @@ pub struct RuleSpec {
     pub port: String,
 }
 
+/// `GET /api/v1/policies/NAME/rollout`: where a policy is in force. `?wait=SECONDS` waits until it is everywhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "camelCase")]
+pub struct Rollout {
+    /// Revision of the policy.
+    pub revision: u64,
+    /// Connected nodes that need it.
+    pub nodes: u64,
+    /// Those of them on which it is in force.
+    pub loaded: u64,
+    /// Names of the others.
+    pub waiting: Vec<String>,
+}
+
 /// RFC 9457 problem document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

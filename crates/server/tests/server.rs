@@ -1,0 +1,10 @@
+//! The server over real sockets on loopback, with a store in memory and a client that plays an agent.
+
+#[path = "server/agent.rs"]
+mod agent;
+#[path = "server/cf.rs"]
+mod cf;
+#[path = "server/rest.rs"]
+mod rest;
+#[path = "server/rig.rs"]
+mod rig;
