@@ -239,8 +239,10 @@ fn a_disk_that_refuses_writes_leaves_reads_and_recovers() {
     assert!(watch.try_next().is_none(), "what failed must not be told");
     faults.no_writes.store(false, Ordering::Relaxed);
     assert_eq!(store.entry("first").unwrap().unwrap().value, b"1");
+    assert!(watch.try_next().is_none(), "nor when it is clear that it is not there");
     assert_eq!(put(&store, "second", b"2".to_vec()).unwrap(), 2);
     assert_eq!(watch.try_next().unwrap().unwrap().revision, 2);
+    assert!(watch.try_next().is_none());
 }
 
 #[test]
