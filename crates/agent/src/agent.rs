@@ -89,6 +89,13 @@ impl Problems {
         lock(&self.texts).get(place).cloned()
     }
 
+    /// What is wrong at places that begin like these.
+    pub(crate) fn under(&self, places: &[&str]) -> Vec<String> {
+        let texts = lock(&self.texts);
+        let under = texts.iter().filter(|(place, _)| places.iter().any(|begin| place.starts_with(begin)));
+        under.map(|(_, text)| text.clone()).collect()
+    }
+
     /// Everything that is wrong.
     pub(crate) fn all(&self) -> Vec<String> {
         lock(&self.texts).values().cloned().collect()

@@ -22,6 +22,11 @@ const PERSIST_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// The file is written at most this part of the time.
 const PERSIST_SHARE: u32 = 20;
 
+/// Where problems with rules are told, before the identity.
+const RULES_PLACE: &str = "rules towards";
+/// Where problems with pools, nodes and blocks are told.
+const NETWORK_PLACE: &str = "network";
+
 /// What waits to be brought into force.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
@@ -143,13 +148,13 @@ impl Agent {
             self.apply_network();
         }
         for identity in &work.tables {
-            let place = format!("rules towards {identity}");
+            let place = format!("{RULES_PLACE} {identity}");
             let problem = self.reload_table(*identity).err();
             self.problems.set(&place, problem.map(|why| format!("{place} are not the newest: {why}")));
         }
         self.metrics.applied(started.elapsed());
         if let Some(revision) = work.revision {
-            self.tell_in_force(revision, &work.tables);
+            self.tell_in_force(revision);
         }
     }
 
@@ -164,20 +169,14 @@ impl Agent {
             desired::network(&view)
         };
         let problem = (!problems.is_empty()).then(|| format!("left out: {}", problems.join("; ")));
-        self.problems.set("network", problem);
+        self.problems.set(NETWORK_PLACE, problem);
         let failed = self.kernel.set_network(&network).err();
         let text = failed.map(|error| format!("the network is not the newest: {error}"));
-        self.problems.set("network in the kernel", text);
+        self.problems.set(&format!("{NETWORK_PLACE} in the kernel"), text);
     }
 
-    fn tell_in_force(&self, revision: u64, tables: &BTreeSet<Identity>) {
-        let mut problems: Vec<String> = tables
-            .iter()
-            .filter_map(|identity| self.problems.at(&format!("rules towards {identity}")))
-            .collect();
-        problems
-            .extend(["network", "network in the kernel"].iter().filter_map(|place| self.problems.at(place)));
-        let problem = problems.join("; ");
+    fn tell_in_force(&self, revision: u64) {
+        let problem = self.problems.under(&[RULES_PLACE, NETWORK_PLACE]).join("; ");
         if problem.is_empty() {
             self.metrics.revision_in_force(revision);
         }

@@ -210,7 +210,6 @@ impl View {
 }
 
 mod file;
-pub(crate) use file::ViewFileError;
 
 #[cfg(test)]
 mod tests;

@@ -27,13 +27,14 @@ impl Agent {
         workload: &Workload,
     ) -> Result<(Resolved, bool), Failure> {
         let key = resolved_key(cluster, workload);
-        let known = self.view().resolved(&key).cloned();
-        if let Some(known) = &known
-            && known.name.contains(&workload.app)
-            && self.attachments().values().any(|other| other.confirmed && is_instance(other, &key))
+        let instance = self.instance_of(&key);
+        if let Some((known, attachment)) = &instance
+            && attachment.confirmed
+            && attachment.request.workload == *workload
         {
             return Ok((known.clone(), true));
         }
+        let known = self.view().resolved(&key).cloned().or(instance.map(|(known, _)| known));
         match self.ask_workload(cluster, workload) {
             Ok(resolved) => Ok((resolved, true)),
             Err(AskError::Refused { code, message, retryable }) => {
@@ -48,6 +49,20 @@ impl Agent {
                 fail(FailureKind::TryAgain, message, format!("try again when {} answers", self.config.server))
             }),
         }
+    }
+
+    /// What a workload is, by an instance of it that lives here.
+    fn instance_of(&self, key: &ResolvedKey) -> Option<(Resolved, Attachment)> {
+        let attachments = self.attachments();
+        let instances = attachments.values().filter(|attachment| is_instance(attachment, key));
+        let instance = instances.max_by_key(|attachment| attachment.confirmed)?;
+        let resolved = Resolved {
+            identity: instance.identity,
+            uuid: instance.uuid.clone(),
+            name: String::new(),
+            used_unix: unix_now().as_secs(),
+        };
+        Some((resolved, instance.clone()))
     }
 
     fn ask_workload(&self, cluster: &ClusterName, workload: &Workload) -> Result<Resolved, AskError> {

@@ -18,7 +18,12 @@ pub mod rest;
 
 /// The stream between agents and the server, generated from `proto/agent.proto`.
 #[cfg(feature = "stream")]
-#[expect(missing_docs, clippy::pedantic, reason = "generated; the proto file has the documentation")]
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto file has the documentation"
+)]
 pub mod stream {
     tonic::include_proto!("isthmus.agent.v1");
 

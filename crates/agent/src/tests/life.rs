@@ -67,6 +67,9 @@ async fn a_restart_keeps_everything_and_is_sent_nothing_that_is_held() {
     let agent = node.start_connected().await;
     let netns = Netns::new();
     let first = agent.attach(attach("c1", "web"), &netns).await.unwrap();
+    // The second block is leased ahead.
+    let settled = || node.server.leases() == 2 && node.server.in_force() == node.server.revision();
+    until("all is in force", settled).await;
     agent.stop().await;
     assert!(node.kernel.link(&first.host_interface).is_some(), "a stop leaves the dataplane in place");
 
@@ -395,5 +398,25 @@ async fn messages_that_cannot_be_understood_get_an_answer() {
         assert!(matches!(body, ResponseBody::Failed(Failure { kind: FailureKind::Invalid, .. })), "{body:?}");
     }
     agent.detach("c1").await.unwrap();
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_the_server_leases_to_us_is_adopted_when_the_journal_is_lost() {
+    let node = Node::new().await;
+    let agent = node.start_connected().await;
+    agent.attach(attach("c1", "web"), &Netns::new()).await.unwrap();
+    agent.detach("c1").await.unwrap();
+    until("the second block is leased ahead", || node.server.leases() == 2).await;
+    let blocks = node.server.blocks();
+    agent.stop().await;
+    std::fs::remove_file(node.path("data/addresses")).unwrap();
+    let agent = node.start_connected().await;
+    let client = isthmus_api::client::Client::new(isthmus_api::client::Place::Unix(agent.people.clone()));
+    let held = async || -> Vec<isthmus_api::local::LocalBlock> { client.get("/ipam").await.unwrap() };
+    let end = Instant::now() + DEADLINE;
+    while held().await.len() < blocks.len() {
+        assert!(Instant::now() < end, "the blocks are not adopted");
+    }
     agent.stop().await;
 }

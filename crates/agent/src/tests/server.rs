@@ -37,7 +37,6 @@ struct State {
     sent_on_join: Vec<Vec<String>>,
     answers: Vec<stream::Answer>,
     flows: Vec<String>,
-    resolves: u64,
     sender: Option<Sender>,
 }
 
@@ -133,10 +132,6 @@ impl FakeServer {
 
     pub(super) fn scope(&self) -> BTreeSet<u32> {
         lock(&self.state).scope.clone()
-    }
-
-    pub(super) fn resolves(&self) -> u64 {
-        lock(&self.state).resolves
     }
 
     pub(super) fn answers(&self) -> Vec<stream::Answer> {
@@ -267,7 +262,6 @@ impl State {
     fn answer(&mut self, body: request::Body) -> reply::Body {
         match body {
             request::Body::ResolveWorkload(asked) => {
-                self.resolves += 1;
                 let next = 256 + self.identities.len() as u32;
                 let key = (asked.id.clone(), asked.labels.into_iter().collect());
                 let identity = *self.identities.entry(key).or_insert(next);

@@ -1,6 +1,6 @@
 //! The view keeps what belongs together, and its file what the view holds.
 
-use super::*;
+use super::{file::ViewFileError, *};
 use isthmus_api::stream::Rule;
 
 fn upsert(key: &str, revision: u64, value: upsert::Value) -> Upsert {
