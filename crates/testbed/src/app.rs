@@ -81,6 +81,11 @@ enum AppCommand {
         #[arg(long, default_value_t = 10)]
         seconds: u32,
     },
+    /// Echoes UDP on a port of its own, with room for many datagrams while the machine is busy.
+    Echo {
+        /// Address and port.
+        address: SocketAddr,
+    },
     /// Opens TCP connections to an echo service, leaves them idle until a line comes on standard input, then tries each.
     Flows {
         /// Address and port.
@@ -104,6 +109,7 @@ pub fn run(args: AppArgs) -> u8 {
             client::talk(address, Duration::from_millis(every_ms), Duration::from_millis(silence_ms))
         }
         AppCommand::Probe { address, rate, seconds } => probe::probe(address, rate, seconds),
+        AppCommand::Echo { address } => probe::echo(address),
         AppCommand::Flows { address, count } => probe::flows(address, count),
         AppCommand::Load(args) => load::run(args),
     }

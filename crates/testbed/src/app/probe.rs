@@ -14,6 +14,11 @@ const LATE: Duration = Duration::from_secs(1);
 /// How long a connection may take to open or to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Receive buffer of the probe and of its echo: several seconds of datagrams.
+const ROOM_BYTES: usize = 16 << 20;
+/// Runs of lost datagrams that are told one by one.
+const GAPS_TOLD_MAX: usize = 20;
+
 /// What the probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Probed {
@@ -45,6 +50,7 @@ pub(super) fn probe(address: SocketAddr, rate: u32, seconds: u32) -> u8 {
 
 fn measure(address: SocketAddr, rate: u32, total: u64) -> io::Result<Probed> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    make_room(&socket);
     socket.connect(address)?;
     socket.set_read_timeout(Some(LATE))?;
     let sender = socket.try_clone()?;
@@ -57,12 +63,51 @@ fn measure(address: SocketAddr, rate: u32, total: u64) -> io::Result<Probed> {
         // A refusal is a lost packet, which the count of echoes shows.
         let _refused = sender.send(&number.to_be_bytes());
     }
-    let received = counter.join().or(Err(io::Error::other("the receiver broke")))?;
-    Ok(Probed { packets_sent: total, packets_lost: total - received })
+    let seen = counter.join().or(Err(io::Error::other("the receiver broke")))?;
+    let gaps = gaps(&seen);
+    for (first, last) in gaps.iter().take(GAPS_TOLD_MAX) {
+        let _closed = writeln!(io::stderr(), "lost: datagrams {first} to {last} of {total}");
+    }
+    let packets_lost = gaps.iter().map(|(first, last)| last - first + 1).sum();
+    Ok(Probed { packets_sent: total, packets_lost })
 }
 
-/// Counts different echoes until all are there or none comes for a while.
-fn receive(socket: &UdpSocket, total: u64) -> u64 {
+/// Echoes datagrams until it is ended.
+pub(super) fn echo(address: SocketAddr) -> u8 {
+    let serve = || -> io::Result<()> {
+        let socket = UdpSocket::bind(address)?;
+        make_room(&socket);
+        say("started");
+        let mut buffer = [0; 64];
+        loop {
+            // An ICMP error about an earlier answer is reported here; it concerns nobody else.
+            let Ok((read, peer)) = socket.recv_from(&mut buffer) else { continue };
+            let _undeliverable = socket.send_to(&buffer[..read], peer);
+        }
+    };
+    serve().map_or_else(|error| fail(&format!("cannot echo on {address}"), &error), |()| DONE)
+}
+
+/// Lets datagrams wait while the machine is busy: what is counted is the network, not the scheduler.
+fn make_room(socket: &UdpSocket) {
+    // Without the privilege the usual buffer must do.
+    let _refused = rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, ROOM_BYTES);
+}
+
+/// First and last of each run of datagrams that did not come back.
+fn gaps(seen: &[bool]) -> Vec<(u64, u64)> {
+    let mut gaps: Vec<(u64, u64)> = Vec::new();
+    for number in (0_u64..).zip(seen).filter_map(|(number, seen)| (!seen).then_some(number)) {
+        match gaps.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => gaps.push((number, number)),
+        }
+    }
+    gaps
+}
+
+/// Notes which echoes come until all are there or none comes for a while.
+fn receive(socket: &UdpSocket, total: u64) -> Vec<bool> {
     let mut seen = vec![false; usize::try_from(total).unwrap_or(0)];
     let mut count = 0;
     let mut buffer = [0; 8];
@@ -76,7 +121,7 @@ fn receive(socket: &UdpSocket, total: u64) -> u64 {
             count += 1;
         }
     }
-    count
+    seen
 }
 
 /// Opens connections, prints `open N`, waits for a line, tries each, prints [`Rested`] as JSON.
@@ -131,6 +176,12 @@ mod tests {
         let probed = measure(address, 10_000, 20).unwrap();
         server.join().unwrap();
         assert_eq!(probed, Probed { packets_sent: 20, packets_lost: 1 });
+    }
+
+    #[test]
+    fn gaps_are_runs_of_what_is_missing() {
+        assert_eq!(gaps(&[true, false, false, true, false]), [(1, 2), (4, 4)]);
+        assert_eq!(gaps(&[true, true]), []);
     }
 
     #[test]

@@ -30,6 +30,8 @@ use std::{
 
 /// Longest time for anything in the drill.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Port of the echo that the probe is sent to; the apps' own has too small a buffer for a busy machine.
+const PROBE_PORT: u16 = 9001;
 /// Name of the policy that opens what the drill needs.
 const POLICY: &str = "demo-drill";
 /// Who probes whom: across platforms and across nodes.
@@ -86,7 +88,7 @@ fn open_paths(rest: &Rest, record: &Record) -> anyhow::Result<()> {
     let mut rules = Vec::new();
     for (from, to) in PAIRS {
         let name = |app| -> anyhow::Result<String> { Ok(record.container(app)?.instance.full_name()) };
-        for port in [format!("udp:{UDP_PORT}"), format!("tcp:{ECHO_PORT}")] {
+        for port in [format!("udp:{UDP_PORT}"), format!("udp:{PROBE_PORT}"), format!("tcp:{ECHO_PORT}")] {
             rules.push(RuleSpec { from: name(from)?, to: name(to)?, port });
         }
     }
@@ -112,7 +114,8 @@ fn under_traffic(record: &mut Record, args: &AgentKillArgs) -> anyhow::Result<Ou
         )?);
     }
     progress.done(&format!("{} idle connections across nodes", args.flows));
-    let address = format!("{}:{UDP_PORT}", record.container(PAIRS[0].1)?.address);
+    let address = format!("{}:{PROBE_PORT}", record.container(PAIRS[0].1)?.address);
+    let _echo = Client::start(record, PAIRS[0].1, &["echo", &address], "started")?;
     let seconds = args.seconds.to_string();
     let probe = Client::start(record, PAIRS[0].0, &["probe", &address, "--seconds", &seconds], "started")?;
     progress.done("a probe of 1,000 datagrams a second across nodes");

@@ -212,7 +212,7 @@ fn start_server(record: &mut Record) -> anyhow::Result<Rest> {
         rest: record.rest,
         agents: agents_address(record),
         cf_policy: Some(record.cf_policy),
-        directory: Path::new(RUN).join("server"),
+        directory: Path::new(RUN).join("registry"),
         network: record.range,
     };
     let server = start(record, "server", &plan.prepare(&record.binary)?)?;

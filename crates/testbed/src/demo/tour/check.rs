@@ -2,7 +2,7 @@
 
 use super::super::progress::answer;
 use crate::table::table;
-use std::fmt::Debug;
+use std::fmt::Display;
 
 /// Results of a tour.
 #[derive(Debug, Default)]
@@ -13,16 +13,14 @@ pub(super) struct Checks {
 
 impl Checks {
     /// `found` must equal `expected`.
-    pub(super) fn same<T: PartialEq + Debug + ?Sized>(
+    pub(super) fn same<T: PartialEq + Display + ?Sized>(
         &mut self,
         what: &str,
         of: &str,
         expected: &T,
         found: &T,
     ) {
-        let text = |value: &T| format!("{value:?}").trim_matches('"').to_owned();
-        let wanted = format!("{of}: {}", text(expected));
-        self.that(what, &wanted, expected == found, &text(found));
+        self.that(what, &format!("{of}: {expected}"), expected == found, &found.to_string());
     }
 
     /// `good` must be so.
