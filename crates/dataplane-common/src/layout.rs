@@ -256,6 +256,9 @@ pub const CONNECTION_REVOKED: u32 = 32;
 /// TCP's handshake is complete.
 pub const CONNECTION_ESTABLISHED: u32 = 64;
 
+/// Began through the host's stack, and is answered through it.
+pub const CONNECTION_BY_STACK: u32 = 128;
+
 /// A tick of [`ConnectionValue::seen`] is 2^24 ns, about 17 ms; wraps after two years.
 pub const TICK_SHIFT: u32 = 24;
 /// About one second in ticks: how old `seen` may get before a packet touches it.

@@ -24,7 +24,8 @@ pub(crate) fn rules(network: &Network, ports: &[MappedPort]) -> String {
     let nodes = ipv4_elements(nodes);
     let keep = !MARK_MASK;
     let mut text = String::new();
-    // Adding before deleting makes the deletion succeed whether the table is there or not.
+    // The node's packets are marked behind the translation of mapped ports, by address: the interface that rules see there
+    // is still the one before it. Adding before deleting makes the deletion succeed whether the table is there or not.
     let _ = write!(
         text,
         "add table ip {TABLE}\n\
@@ -33,8 +34,8 @@ pub(crate) fn rules(network: &Network, ports: &[MappedPort]) -> String {
          \tset pools {{ type ipv4_addr; flags interval; auto-merge; {pools} }}\n\
          \tset nodes {{ type ipv4_addr; flags interval; auto-merge; {nodes} }}\n\
          \tchain node_packets {{\n\
-         \t\ttype filter hook output priority mangle;\n\
-         \t\toifname \"{LINK_PREFIX}*\" meta mark set meta mark & {keep:#010x} | {MARK_NODE:#x}\n\
+         \t\ttype filter hook output priority filter;\n\
+         \t\tip daddr @pools meta mark set meta mark & {keep:#010x} | {MARK_NODE:#x}\n\
          \t}}\n\
          \tchain mapped_packets {{\n\
          \t\ttype filter hook forward priority mangle;\n\

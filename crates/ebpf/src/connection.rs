@@ -2,12 +2,12 @@
 
 use crate::{
     event::{Told, count, now, tell},
-    passage::Passage,
+    passage::{Passage, target},
     maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
     packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
 };
 use isthmus_dataplane_common::{
-    CONNECTION_ANSWERED, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO, CONNECTION_FROM_LOW,
+    CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO, CONNECTION_FROM_LOW,
     CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason, SLOT_NONE, SLOT_REJECT, SlotValue,
     TOUCH_TICKS, mapped,
     reason_allows,
@@ -20,7 +20,7 @@ use isthmus_dataplane_common::{
 pub enum Fate {
     Pass,
     Drop,
-    /// Drop, and answer the sender.
+    /// Drop, tell (with [`tell_refused`]), and answer the sender.
     Reject,
 }
 
@@ -88,7 +88,10 @@ fn belongs(entry: &ConnectionValue, passage: &Passage) -> bool {
     let from_low = passage.from_low != 0;
     let (from_birth, to_birth) =
         if from_low { (entry.low_birth, entry.high_birth) } else { (entry.high_birth, entry.low_birth) };
-    if from_birth != passage.from.birth || to_birth != passage.to.birth || entry.node != passage.node {
+    if from_birth != passage.from.birth || to_birth != passage.to.birth {
+        return false;
+    }
+    if entry.node != passage.node && entry.flags & CONNECTION_BY_STACK == 0 {
         return false;
     }
     let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == from_low;
@@ -104,7 +107,7 @@ fn belongs(entry: &ConnectionValue, passage: &Passage) -> bool {
 
 /// A packet of a known connection.
 #[inline(always)]
-fn follow(entry: &mut ConnectionValue, passage: &Passage) -> Fate {
+fn follow(entry: &mut ConnectionValue, passage: &mut Passage) -> Fate {
     let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == (passage.from_low != 0);
     let mut flags = entry.flags;
     if entry.slot != SLOT_NONE {
@@ -124,6 +127,10 @@ fn follow(entry: &mut ConnectionValue, passage: &Passage) -> Fate {
         flags |= tcp_flags(flags, passage.packet.tcp_flags, forward);
     } else if !forward {
         flags |= CONNECTION_ANSWERED;
+    }
+    if flags & CONNECTION_BY_STACK != 0 {
+        // Back through the stack, which may have translated what came, also where the other end is a node.
+        passage.target = target::STACK;
     }
     // Shared cache lines are written rarely: flags when they change, the time once a second.
     if flags != entry.flags {
@@ -193,13 +200,19 @@ fn begin(passage: &mut Passage) -> Fate {
         reject = slot.flags & SLOT_REJECT != 0;
     }
     if !reason_allows(reason) {
-        tell(packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
-        return if reject { Fate::Reject } else { Fate::Drop };
+        passage.rule = rule;
+        passage.otherwise = reason;
+        if reject {
+            return Fate::Reject;
+        }
+        tell_refused(passage);
+        return Fate::Drop;
     }
     let (low, high) = if from_low { (passage.from, passage.to) } else { (passage.to, passage.from) };
     let entry = ConnectionValue {
         seen: now(),
-        flags: if from_low { CONNECTION_FROM_LOW } else { 0 },
+        flags: if from_low { CONNECTION_FROM_LOW } else { 0 }
+            | if passage.target == target::STACK { CONNECTION_BY_STACK } else { 0 },
         slot: passage.to.slot,
         generation,
         from: passage.from.identity,
@@ -223,6 +236,18 @@ fn begin(passage: &mut Passage) -> Fate {
     }
     tell(packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
     Fate::Pass
+}
+
+/// Counts and tells a packet that [`begin`] refused.
+#[inline(always)]
+pub fn tell_refused(passage: &Passage) {
+    let told = Told {
+        from: passage.from.identity,
+        to: passage.to.identity,
+        rule: passage.rule,
+        reason: passage.otherwise,
+    };
+    tell(&passage.packet, &told);
 }
 
 /// An ICMP error passes with the connection that it quotes, to whom sent what it quotes.

@@ -2,7 +2,7 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{Fate, judge},
+    connection::{Fate, judge, tell_refused},
     deliver,
     event::{Told, tell},
     maps::{BLOCK, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, NODE, gateway, vxlan_port},
@@ -44,7 +44,10 @@ pub fn from_container(ctx: &TcContext) -> i32 {
     match judge(passage) {
         Fate::Pass => deliver::deliver(ctx, passage),
         Fate::Drop => SHOT,
-        Fate::Reject => answer::refused_here(ctx, &passage.packet),
+        Fate::Reject => {
+            tell_refused(passage);
+            answer::refused_here(ctx, &passage.packet)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::{
     NEXT, SHOT,
     event::{Told, tell},
-    maps::{PATH_MTU, config, gateway_mac, tunnel_address, vxlan_ifindex, vxlan_port},
+    maps::{PATH_MTU, config, gateway_mac, overlay_mac, tunnel_address, vxlan_ifindex, vxlan_port},
     packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Packet, at, longest_len, mark, raw},
     passage::{Passage, target},
 };
@@ -109,7 +109,7 @@ fn encapsulate(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32
         vxlan_flags: 0x0800_0000_u32.to_be(),
         vni: (identity << 8).to_be(),
         inner_destination: mac,
-        inner_source: mac,
+        inner_source: overlay_mac(),
         inner_ethertype: ETHERTYPE_IPV4.to_be(),
     };
     header.checksum = header.ipv4_checksum();
@@ -126,10 +126,9 @@ fn encapsulate(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32
 /// The slow path: the VXLAN device encapsulates, cuts and fragments.
 #[inline(never)]
 pub fn by_device(ctx: &TcContext, way: &BlockValue, identity: u32) -> i32 {
-    if set_tunnel_key(ctx, way.tunnel, identity) != 0 {
+    if set_tunnel_key(ctx, way.tunnel, identity) != 0 || !write_overlay_ethernet(ctx) {
         return SHOT;
     }
-    write_ethernet(ctx, &gateway_mac());
     ctx.set_mark(mark(ctx) & !MARK_MASK | MARK_KEYED);
     // SAFETY: plain numbers.
     unsafe { bpf_redirect(vxlan_ifindex(), 0) as i32 }
@@ -155,12 +154,21 @@ pub fn set_tunnel_key(ctx: &TcContext, tunnel: u32, identity: u32) -> i64 {
     }
 }
 
-/// Writes an Ethernet header from the gateway.
+/// Writes an Ethernet header from the gateway to a container.
 #[inline(always)]
 pub fn write_ethernet(ctx: &TcContext, destination: &[u8; 6]) -> bool {
     let Some(header) = at::<[[u8; 6]; 2]>(ctx, 0) else { return false };
     // SAFETY: `at` checked the bounds; bytes have no alignment.
     unsafe { *header = [*destination, gateway_mac()] };
+    true
+}
+
+/// Writes an Ethernet header from one VXLAN device to another.
+#[inline(always)]
+pub fn write_overlay_ethernet(ctx: &TcContext) -> bool {
+    let Some(header) = at::<[[u8; 6]; 2]>(ctx, 0) else { return false };
+    // SAFETY: `at` checked the bounds; bytes have no alignment.
+    unsafe { *header = [gateway_mac(), overlay_mac()] };
     true
 }
 

@@ -99,3 +99,12 @@ pub fn gateway_mac() -> [u8; 6] {
 pub fn config() -> ConfigValue {
     CONFIG.get(0).copied().unwrap_or_default()
 }
+
+/// Source of inner frames. Not the gateway's MAC, which is the VXLAN devices' too: a device takes a frame from its own
+/// address for a loop (`vxlan_set_mac` in drivers/net/vxlan).
+#[inline(always)]
+pub fn overlay_mac() -> [u8; 6] {
+    let mut mac = gateway_mac();
+    mac[5] ^= 1;
+    mac
+}

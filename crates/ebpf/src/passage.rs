@@ -52,6 +52,8 @@ pub struct Passage {
     pub node: u32,
     /// [`Reason`] why a first packet passes, or does not, where no slot decides.
     pub otherwise: u32,
+    /// The rule that refuses it.
+    pub rule: u32,
     /// [`target`].
     pub target: u32,
     /// Host side of the container's pair.

@@ -2,9 +2,9 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{Fate, judge},
+    connection::{Fate, judge, tell_refused},
     container::{block, refuse},
-    deliver::{self, OVERLAY_BYTES, set_tunnel_key},
+    deliver::{self, OVERLAY_BYTES, set_tunnel_key, write_overlay_ethernet},
     event::{Told, now, tell},
     maps::{CONFIG, ENDPOINT_BY_ADDRESS, NODE, PATH_MTU, tunnel_address, vxlan_port},
     packet::{
@@ -106,9 +106,11 @@ pub fn from_wire(ctx: &TcContext) -> i32 {
     if passage.target == target::STACK {
         return NEXT;
     }
-    let fate = judge(passage);
-    if fate == Fate::Drop {
-        return SHOT;
+    match judge(passage) {
+        Fate::Pass => {}
+        Fate::Drop => return SHOT,
+        // Answered behind the device: the kernel changes no length of a packet that still counts as encapsulated.
+        Fate::Reject => return NEXT,
     }
     let outer_ecn = ip.tos & 3;
     // RFC 6040 section 4.2: congestion met by a packet whose sender does not understand ECN is a drop.
@@ -117,9 +119,6 @@ pub fn from_wire(ctx: &TcContext) -> i32 {
     }
     if !decapsulate(ctx) {
         return SHOT;
-    }
-    if fate == Fate::Reject {
-        return answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity);
     }
     if outer_ecn == ECN_CE {
         // SAFETY: the context is valid; the helper changes the inner header and its checksum.
@@ -289,7 +288,10 @@ pub fn from_overlay(ctx: &TcContext) -> i32 {
     match judge(passage) {
         Fate::Pass => deliver::to_endpoint(ctx, passage),
         Fate::Drop => SHOT,
-        Fate::Reject => answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity),
+        Fate::Reject => {
+            tell_refused(passage);
+            answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity)
+        }
     }
 }
 
@@ -320,7 +322,7 @@ pub fn to_overlay(ctx: &TcContext) -> i32 {
     if way.node == 0 {
         return refuse(packet, identity::HOST, Reason::NoRoute);
     }
-    if set_tunnel_key(ctx, way.tunnel, identity::REMOTE_NODE) != 0 {
+    if set_tunnel_key(ctx, way.tunnel, identity::REMOTE_NODE) != 0 || !write_overlay_ethernet(ctx) {
         return refuse(packet, identity::HOST, Reason::MapFull);
     }
     tell(packet, &Told { from: identity::HOST, to: identity::NONE, rule: 0, reason: Reason::Node as u32 });

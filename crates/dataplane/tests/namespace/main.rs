@@ -9,7 +9,7 @@ use isthmus_core::{DefaultVerdict::{Closed, Open}, DenyAnswer::{Drop, Reject}};
 use isthmus_dataplane::AttachMode;
 use aya::programs::{SchedClassifier, tc::TcAttachType::{Egress, Ingress}};
 use rig::{Echo, PATIENCE, Rig, SILENCE, carries, connect, udp_echo};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 
 #[test]
 fn containers_reach_each_other_on_one_node_and_across() {
@@ -52,5 +52,170 @@ fn programs_stay_far_from_the_verifiers_limit() {
     });
     println!("verified instructions: {counts:?}");
     assert!(counts.iter().all(|(_, count)| *count < 500_000), "{counts:?}");
+    rig.finish();
+}
+
+/// Both ends' node, policy and the fate of what it denies, on one node and across.
+fn policy(mode: AttachMode) {
+    let mut rig = Rig::open_trio(mode);
+    for (to, node) in [(2, 0), (1, 1)] {
+        let number = rig.containers[to].identity.number();
+        rig.table(node, number, Closed, Drop, &[]);
+        let _echo = Echo::start(rig.ns(to), rig.address(to), 8080);
+        let refused = connect(rig.ns(0), rig.address(to), 8080, SILENCE).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::TimedOut);
+        let told = rig.wait_event(node, |event| event.reason == "no-rule");
+        assert_eq!((told.from.number(), told.to.number(), told.destination_port), (300, number, 8080));
+
+        rig.table(node, number, Closed, Drop, &[(300, "tcp:8080")]);
+        let mut stream = connect(rig.ns(0), rig.address(to), 8080, PATIENCE).unwrap();
+        assert!(carries(&mut stream, PATIENCE));
+        assert!(udp_echo(rig.ns(0), rig.address(to), 8080, b"x", SILENCE).is_err(), "only tcp is allowed");
+        let allowed = rig.wait_event(node, |event| event.allowed && event.reason == "rule");
+        assert_eq!(allowed.rule, 1);
+
+        rig.table(node, number, Closed, Drop, &[]);
+        assert!(!carries(&mut stream, SILENCE), "the open connection goes on without a rule");
+        rig.wait_event(node, |event| event.reason == "revoked");
+
+        rig.table(node, number, Closed, Drop, &[(300, "tcp:8000-8090")]);
+        let mut again = connect(rig.ns(0), rig.address(to), 8080, PATIENCE).unwrap();
+        assert!(carries(&mut again, PATIENCE), "a range allows the port in it");
+
+        // Rejected instead of dropped: the sender hears at once.
+        rig.table(node, number, Closed, Reject, &[]);
+        let refused = connect(rig.ns(0), rig.address(to), 8081, PATIENCE).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
+        let refused = udp_echo(rig.ns(0), rig.address(to), 8081, b"x", PATIENCE).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused, "{refused}");
+        rig.table(node, number, Open, Drop, &[]);
+    }
+    rig.finish();
+}
+
+#[test]
+fn policy_decides_and_a_removed_rule_stops_its_connections() {
+    policy(AttachMode::Tcx);
+}
+
+#[test]
+fn policy_decides_with_clsact() {
+    policy(AttachMode::Clsact);
+}
+
+#[test]
+fn nodes_reach_containers_and_containers_reach_nodes() {
+    let rig = Rig::open_trio(AttachMode::Tcx);
+    let node_addresses: Vec<std::net::IpAddr> = rig.nodes.iter().map(|node| node.address.into()).collect();
+    for node in &rig.nodes {
+        for container in 0..3 {
+            assert!(rig.ping(&node.namespace, rig.address(container)), "{} to {container}", node.namespace);
+        }
+    }
+    for container in 0..3 {
+        for address in &node_addresses {
+            assert!(rig.ping(rig.ns(container), *address), "{container} to {address}");
+        }
+    }
+    // Without NAT: the node sees the container's own address.
+    let listener = rig::inside(&rig.nodes[1].namespace, || {
+        std::net::TcpListener::bind((rig.nodes[1].address, 9999)).unwrap()
+    });
+    let _stream = connect(rig.ns(0), node_addresses[1], 9999, PATIENCE).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip(), rig.address(0));
+    rig.finish();
+}
+
+#[test]
+fn own_node_is_allowed_whatever_the_rules_say_and_other_nodes_are_not() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    rig.table(0, 300, Closed, Drop, &[]);
+    assert!(rig.ping(&rig.nodes[0].namespace, rig.address(0)));
+    assert!(!rig.ping(&rig.nodes[1].namespace, rig.address(0)));
+    let told = rig.wait_event(0, |event| event.reason == "no-rule");
+    assert_eq!(told.from, isthmus_core::Identity::REMOTE_NODE);
+    rig.table(0, 300, Closed, Drop, &[(3, "icmp")]);
+    assert!(rig.ping(&rig.nodes[1].namespace, rig.address(0)));
+    rig.finish();
+}
+
+#[test]
+fn containers_reach_the_outside_masqueraded_and_it_reaches_only_mapped_ports() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    let outside = rig.underlay();
+    let listener = rig::inside(&outside, || std::net::TcpListener::bind("192.0.2.254:9999").unwrap());
+    let _stream = connect(rig.ns(0), "192.0.2.254".parse().unwrap(), 9999, PATIENCE).unwrap();
+    assert_eq!(listener.accept().unwrap().1.ip().to_string(), "192.0.2.1", "masqueraded behind the node");
+
+    let _echo = Echo::start(rig.ns(0), rig.address(0), 8080);
+    rig::sh(&format!("ip -n {outside} route add 10.64.0.0/26 via 192.0.2.1"));
+    assert!(connect(&outside, rig.address(0), 8080, SILENCE).is_err(), "not mapped");
+    rig.wait_event(0, |event| event.reason == "not-mapped");
+    let port = isthmus_dataplane::MappedPort {
+        host_address: None,
+        host_port: 61000,
+        protocol: 6,
+        target: std::net::SocketAddr::new(rig.address(0), 8080),
+    };
+    rig.on(0, |dataplane| dataplane.set_ports(&[port]).unwrap());
+    // The rules of the container do not matter: a mapped port is open to the outside.
+    rig.table(0, 300, Closed, Drop, &[]);
+    let node = std::net::IpAddr::from(rig.nodes[0].address);
+    for from in [outside.clone(), rig.nodes[1].namespace.clone(), rig.nodes[0].namespace.clone(), rig.ns(2).to_owned()] {
+        let mut stream = connect(&from, node, 61000, PATIENCE).unwrap_or_else(|error| panic!("{from}: {error}"));
+        assert!(carries(&mut stream, PATIENCE), "{from}");
+    }
+    rig.on(0, |dataplane| dataplane.set_ports(&[]).unwrap());
+    assert!(connect(&outside, node, 61000, SILENCE).is_err());
+    rig.finish();
+}
+
+#[test]
+fn large_segments_and_fragments_arrive_whole() {
+    let rig = Rig::open_trio(AttachMode::Tcx);
+    for to in [1, 2] {
+        let _echo = Echo::start(rig.ns(to), rig.address(to), 8080);
+        assert_eq!(udp_echo(rig.ns(0), rig.address(to), 8080, &[7; 8000], PATIENCE).unwrap(), 8000, "fragments to {to}");
+        let mut stream = connect(rig.ns(0), rig.address(to), 8080, PATIENCE).unwrap();
+        let sent = vec![5_u8; 4 << 20];
+        let mut writer = stream.try_clone().unwrap();
+        let copy = sent.clone();
+        let writing = std::thread::spawn(move || writer.write_all(&copy).unwrap());
+        let mut received = vec![0; sent.len()];
+        stream.read_exact(&mut received).unwrap();
+        writing.join().unwrap();
+        assert!(received == sent, "bytes to {to}");
+    }
+    rig.finish();
+}
+
+#[test]
+fn a_restart_or_kill_of_the_agent_breaks_nothing() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    let _echo = Echo::start(rig.ns(1), rig.address(1), 8080);
+    rig.table(1, 400, Closed, Drop, &[(300, "tcp:8080")]);
+    let mut stream = connect(rig.ns(0), rig.address(1), 8080, PATIENCE).unwrap();
+    for node in [0, 1, 0, 1] {
+        rig.restart(node);
+        assert!(carries(&mut stream, PATIENCE), "after a restart of node {node}");
+        let links = rig.on(node, |dataplane| dataplane.links().unwrap());
+        assert!(links.iter().all(|link| link.whole), "{links:?}");
+    }
+    assert_eq!(rig.on(1, isthmus_dataplane::Dataplane::rules), 1, "the rules are adopted");
+    rig.table(1, 400, Closed, Drop, &[]);
+    assert!(!carries(&mut stream, SILENCE));
+    rig.finish();
+}
+
+#[test]
+fn a_detached_container_is_gone_and_its_address_meets_no_old_connection() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    assert!(rig.ping(rig.ns(0), rig.address(2)));
+    let address = rig.address(2);
+    rig.on(0, |dataplane| dataplane.detach("istc2", address).unwrap());
+    rig.on(0, |dataplane| dataplane.detach("istc2", address).unwrap());
+    assert!(!rig.ping(rig.ns(0), address));
+    rig.wait_event(0, |event| event.reason == "unknown-endpoint");
+    assert_eq!(rig.on(0, |dataplane| dataplane.links().unwrap().len()), 1);
     rig.finish();
 }

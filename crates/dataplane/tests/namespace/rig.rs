@@ -114,6 +114,11 @@ impl Rig {
         namespace
     }
 
+    /// The namespace of the underlay, which stands for the outside: 192.0.2.254.
+    pub fn underlay(&self) -> String {
+        format!("{}u", self.prefix)
+    }
+
     fn add_node(&mut self, underlay: &str, number: u32, mode: AttachMode, mtu: u32) {
         let namespace = self.namespace(&format!("n{number}"));
         let address = Ipv4Addr::new(192, 0, 2, number as u8);
