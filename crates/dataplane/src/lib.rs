@@ -92,7 +92,7 @@ impl Dataplane {
         let vxlan_ifindex = host::vxlan_device(&mut netlink, options.vxlan_port, mtu)?;
         let pins = program::pins(&options.bpffs, options.node.as_str());
         let constants = program::Constants { vxlan_port: options.vxlan_port, tunnel_address, vxlan_ifindex };
-        let (programs, maps, events) = program::load(&pins, &options.limits, constants, options.attach_mode)?;
+        let (programs, maps, events) = program::open(&pins, &options.limits, constants, options.attach_mode)?;
         let tables = table::Tables::adopt(&maps, options.limits.endpoints, options.limits.policy_entries)?;
         let dataplane = Self {
             tunnel_address,
@@ -134,6 +134,7 @@ impl Dataplane {
         for gone in self.programs.pinned_interfaces().iter().filter(|pinned| !present(pinned)) {
             self.programs.forget(gone);
         }
+        self.programs.forget_earlier();
         self.state().uplinks.insert(uplink.index);
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! The programs and their maps: loaded at every start, attached by links that are pinned, so that a new agent's programs
-//! take over without a packet seeing a gap.
+//! The programs and their maps: pinned, and attached by links that are pinned, so that the next agent finds them, and
+//! another version's programs take over without a packet seeing a gap.
 
 use crate::{
     error::{ApplyError, OpenError},
@@ -7,7 +7,7 @@ use crate::{
     sys::map::{Map, Plain},
 };
 use aya::{
-    Ebpf, EbpfLoader,
+    EbpfLoader,
     maps::{MapData, RingBuf},
     programs::{
         LinkOrder, SchedClassifier, TcAttachType,
@@ -74,8 +74,10 @@ pub(crate) struct Constants {
 
 /// The loaded programs.
 pub(crate) struct Programs {
-    ebpf: Mutex<Ebpf>,
+    classifiers: Mutex<Vec<(Hook, SchedClassifier)>>,
     links: PathBuf,
+    all_programs: PathBuf,
+    programs_at: PathBuf,
     mode: AttachMode,
 }
 
@@ -118,8 +120,9 @@ pub(crate) fn pins(bpffs: &Path, node: &str) -> PathBuf {
     bpffs.join(node).join(format!("v{LAYOUT_VERSION}"))
 }
 
-/// Loads the programs over the pinned maps, or over new ones, which are pinned.
-pub(crate) fn load(
+/// Opens the programs and maps: an earlier agent's where they are of the same object and constants, which spares the
+/// verifier its second; else new programs over the pinned maps, or over new ones.
+pub(crate) fn open(
     pins: &Path,
     limits: &Limits,
     constants: Constants,
@@ -127,9 +130,47 @@ pub(crate) fn load(
 ) -> Result<(Programs, Maps, RingBuf<MapData>), OpenError> {
     let maps_at = pins.join("maps");
     let links = pins.join("links");
-    for directory in [&maps_at, &links] {
+    let all_programs = pins.join("programs");
+    let programs_at = all_programs.join(format!("{:016x}", fingerprint(constants)));
+    for directory in [&maps_at, &links, &programs_at] {
         fs::create_dir_all(directory).map_err(|source| OpenError::Bpffs { path: directory.clone(), source })?;
     }
+    let classifiers = match pinned_programs(&programs_at) {
+        Some(classifiers) => classifiers,
+        None => {
+            load(&maps_at, &programs_at, limits, constants)?;
+            let missing = || ApplyError { what: "open the pinned programs".into(), source: io::ErrorKind::NotFound.into() };
+            pinned_programs(&programs_at).ok_or_else(missing)?
+        }
+    };
+    let maps = Maps::open(&maps_at)?;
+    let failed = |error: &dyn std::fmt::Display| ApplyError {
+        what: "open the ring buffer of verdicts".into(),
+        source: io::Error::other(error.to_string()),
+    };
+    let events = MapData::from_pin(maps_at.join("EVENT")).map_err(|error| failed(&error))?;
+    let events = aya::maps::Map::from_map_data(events).map_err(|error| failed(&error))?;
+    let events = RingBuf::try_from(events).map_err(|error| failed(&error))?;
+    let programs = Programs {
+        classifiers: Mutex::new(classifiers),
+        links,
+        all_programs,
+        programs_at,
+        mode: settle(mode),
+    };
+    Ok((programs, maps, events))
+}
+
+/// The programs of an earlier agent, if all are there.
+fn pinned_programs(directory: &Path) -> Option<Vec<(Hook, SchedClassifier)>> {
+    Hook::ALL
+        .iter()
+        .map(|hook| Some((*hook, SchedClassifier::from_pin(directory.join(hook.program())).ok()?)))
+        .collect()
+}
+
+/// Has the verifier look at the programs, and pins them and new maps.
+fn load(maps_at: &Path, programs_at: &Path, limits: &Limits, constants: Constants) -> Result<(), OpenError> {
     let tunnel = u32::from_ne_bytes(constants.tunnel_address.octets());
     let gateway = u32::from_ne_bytes(GATEWAY.octets());
     let mut loader = EbpfLoader::new();
@@ -147,14 +188,22 @@ pub(crate) fn load(
     }
     let mut ebpf = loader.load(object()).map_err(|source| OpenError::Object(Box::new(source)))?;
     for hook in Hook::ALL {
-        let refused = |source| OpenError::Program { program: hook.program(), source: Box::new(source) };
-        classifier(&mut ebpf, hook).load().map_err(refused)?;
+        let program = ebpf.program_mut(hook.program()).expect("the object has every program");
+        let program: &mut SchedClassifier = program.try_into().expect("every program is a classifier");
+        program.load().map_err(|source| OpenError::Program { program: hook.program(), source: Box::new(source) })?;
+        let pin = programs_at.join(hook.program());
+        // Left by an agent that was killed between two pins.
+        let _ = fs::remove_file(&pin);
+        program.pin(&pin).map_err(io::Error::other).map_err(ApplyError::of(format!("pin {}", hook.program())))?;
     }
-    let maps = Maps::of(&mut ebpf)?;
-    let events = ebpf.take_map("EVENT").expect("the object has it");
-    let events = RingBuf::try_from(events).map_err(io::Error::other).map_err(ApplyError::of("open the ring buffer"))?;
-    let mode = settle(mode, &mut ebpf);
-    Ok((Programs { ebpf: Mutex::new(ebpf), links, mode }, maps, events))
+    Ok(())
+}
+
+/// Tells one object with its constants from another: FNV-1a, 64 bits.
+fn fingerprint(constants: Constants) -> u64 {
+    let constants = format!("{constants:?}");
+    let bytes = object().iter().chain(constants.as_bytes());
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 /// The object, aligned as its reader needs it.
@@ -162,13 +211,8 @@ fn object() -> &'static [u8] {
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/isthmus-ebpf"))
 }
 
-fn classifier(ebpf: &mut Ebpf, hook: Hook) -> &mut SchedClassifier {
-    let program = ebpf.program_mut(hook.program()).expect("the object has every program");
-    program.try_into().expect("every program is a classifier")
-}
-
 /// tcx if it is asked for or, where the choice is ours, if the kernel has it: a query of the loopback's hook tells.
-fn settle(mode: AttachMode, _ebpf: &mut Ebpf) -> AttachMode {
+fn settle(mode: AttachMode) -> AttachMode {
     match mode {
         AttachMode::Auto => match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
             Ok(_) => AttachMode::Tcx,
@@ -179,33 +223,30 @@ fn settle(mode: AttachMode, _ebpf: &mut Ebpf) -> AttachMode {
 }
 
 impl Maps {
-    fn of(ebpf: &mut Ebpf) -> Result<Self, ApplyError> {
+    fn open(directory: &Path) -> Result<Self, ApplyError> {
         Ok(Self {
-            endpoint_by_ifindex: map(ebpf, "ENDPOINT_BY_IFINDEX")?,
-            endpoint_by_address: map(ebpf, "ENDPOINT_BY_ADDRESS")?,
-            block: map(ebpf, "BLOCK")?,
-            node: map(ebpf, "NODE")?,
-            path_mtu: map(ebpf, "PATH_MTU")?,
-            slot: map(ebpf, "SLOT")?,
-            policy: map(ebpf, "POLICY")?,
-            connection_tcp: map(ebpf, "CONNECTION_TCP")?,
-            connection_other: map(ebpf, "CONNECTION_OTHER")?,
-            sample: map(ebpf, "SAMPLE")?,
-            config: map(ebpf, "CONFIG")?,
-            counter: map(ebpf, "COUNTER")?,
+            endpoint_by_ifindex: map(directory, "ENDPOINT_BY_IFINDEX")?,
+            endpoint_by_address: map(directory, "ENDPOINT_BY_ADDRESS")?,
+            block: map(directory, "BLOCK")?,
+            node: map(directory, "NODE")?,
+            path_mtu: map(directory, "PATH_MTU")?,
+            slot: map(directory, "SLOT")?,
+            policy: map(directory, "POLICY")?,
+            connection_tcp: map(directory, "CONNECTION_TCP")?,
+            connection_other: map(directory, "CONNECTION_OTHER")?,
+            sample: map(directory, "SAMPLE")?,
+            config: map(directory, "CONFIG")?,
+            counter: map(directory, "COUNTER")?,
         })
     }
 }
 
-/// A typed handle of a map of the object; the types stand in `crates/ebpf/src/maps.rs`.
-fn map<K: Plain, V: Plain>(ebpf: &Ebpf, name: &str) -> Result<Map<K, V>, ApplyError> {
-    use aya::maps::Map::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
-    let (Array(map) | HashMap(map) | LpmTrie(map) | LruHashMap(map) | PerCpuArray(map)) =
-        ebpf.map(name).expect("the object has every map")
-    else {
-        unreachable!("{name} is of a kind that the object does not use");
-    };
-    let fd = map.fd().as_fd().try_clone_to_owned().map_err(ApplyError::of(format!("keep the map {name}")))?;
+/// A typed handle of a pinned map; the types stand in `crates/ebpf/src/maps.rs`.
+fn map<K: Plain, V: Plain>(directory: &Path, name: &str) -> Result<Map<K, V>, ApplyError> {
+    let what = || format!("open the map {name}");
+    let data = MapData::from_pin(directory.join(name))
+        .map_err(|error| ApplyError { what: what(), source: io::Error::other(error.to_string()) })?;
+    let fd = data.fd().as_fd().try_clone_to_owned().map_err(ApplyError::of(what()))?;
     Ok(Map::new(fd))
 }
 
@@ -217,11 +258,20 @@ impl Programs {
 
     /// Attaches a program, or replaces an earlier agent's without a gap.
     pub(crate) fn attach(&self, hook: Hook, interface: &str) -> io::Result<()> {
-        let mut ebpf = self.ebpf.lock().unwrap_or_else(PoisonError::into_inner);
-        let program = classifier(&mut ebpf, hook);
+        let mut classifiers = self.classifiers.lock().unwrap_or_else(PoisonError::into_inner);
+        let program = classifiers.iter_mut().find(|(of, _)| *of == hook).map(|(_, program)| program);
+        let program = program.expect("there is one for each hook");
         match self.mode {
             AttachMode::Clsact => attach_clsact(program, hook, interface),
             AttachMode::Auto | AttachMode::Tcx => attach_tcx(program, hook, interface, &self.pin(hook, interface)),
+        }
+    }
+
+    /// Forgets the programs of earlier agents, which nothing runs any more.
+    pub(crate) fn forget_earlier(&self) {
+        let Ok(entries) = fs::read_dir(&self.all_programs) else { return };
+        for entry in entries.flatten().filter(|entry| entry.path() != self.programs_at) {
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 

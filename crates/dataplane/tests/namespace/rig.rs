@@ -137,9 +137,7 @@ impl Rig {
             mtu: None,
             limits: Limits { connections_tcp: 4096, connections_other: 4096, policy_entries: 65536, ..Limits::default() },
         };
-        let started = Instant::now();
         let dataplane = inside(&namespace, || Dataplane::open(options.clone()).unwrap());
-        println!("opened in {:?}", started.elapsed());
         let events = dataplane.events().unwrap();
         let block = format!("10.64.0.{}/26", (number - 1) * 64).parse().unwrap();
         self.nodes.push(Node {
@@ -190,7 +188,9 @@ impl Rig {
         // Forgotten, not dropped: as `kill -9` does.
         std::mem::forget(node.dataplane.take());
         let options = node.options.clone();
+        let started = Instant::now();
         let dataplane = inside(&node.namespace, || Dataplane::open(options).unwrap());
+        println!("opened again in {:?}", started.elapsed());
         node.events = Some(dataplane.events().unwrap());
         node.dataplane = Some(dataplane);
     }
