@@ -74,7 +74,7 @@ trait IsJson {
 
 impl IsJson for io::Error {
     fn is_json(&self) -> bool {
-        self.get_ref().is_some_and(|inner| inner.is::<serde_json::Error>())
+        self.get_ref().is_some_and(|inner| inner.downcast_ref::<serde_json::Error>().is_some())
     }
 }
 

@@ -15,7 +15,7 @@ use crate::locks::lock;
 use isthmus_ipam::{Ipam, Record, ReplayError, journal};
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread::JoinHandle,
 };
@@ -79,7 +79,9 @@ impl Ticket {
     }
 
     /// Does not wait: the change undoes another that nobody was told of.
-    pub(crate) fn forget(self) {}
+    pub(crate) fn forget(self) {
+        drop(self);
+    }
 }
 
 /// The journal could not be written.
@@ -122,13 +124,13 @@ pub enum OpenJournalError {
 
 impl Addresses {
     /// Reads the journal, cuts a torn tail, and starts the writer.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, OpenJournalError> {
-        let file = |source| OpenJournalError::File { path: path.clone(), source };
-        let (bytes, mut disk) = FileDisk::open(&path).map_err(file)?;
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenJournalError> {
+        let file = |source| OpenJournalError::File { path: path.to_owned(), source };
+        let (bytes, mut disk) = FileDisk::open(path).map_err(file)?;
         let contents = journal::read(&bytes)
-            .map_err(|source| OpenJournalError::Journal { path: path.clone(), source })?;
+            .map_err(|source| OpenJournalError::Journal { path: path.to_owned(), source })?;
         let ipam = Ipam::replay(&contents.records)
-            .map_err(|source| OpenJournalError::Replay { path: path.clone(), source })?;
+            .map_err(|source| OpenJournalError::Replay { path: path.to_owned(), source })?;
         let length = if contents.valid_bytes == 0 {
             let bytes = journal::encode_all(&[]);
             disk.replace(&bytes).map_err(file)?;
@@ -274,7 +276,7 @@ impl Writer {
                 path,
                 source: Arc::new(io::Error::new(source.kind(), source.to_string())),
             };
-            later.finish(written.as_ref().map(|_| ()).map_err(failure));
+            later.finish(written.as_ref().copied().map_err(failure));
         }
         written
     }

@@ -110,7 +110,7 @@ impl Agent {
         runtime: Handle,
         tunnel_address: IpAddr,
     ) -> Result<Self, OpenJournalError> {
-        let addresses = Addresses::open(config.data_dir.join("addresses"))?;
+        let addresses = Addresses::open(&config.data_dir.join("addresses"))?;
         let problems = Problems::default();
         let view = read_view(&view_path(&config));
         let ports = Ports::new(config.garden_start_port, config.garden_total_ports);

@@ -131,7 +131,7 @@ impl Agent {
                 persist_at = Some(Instant::now() + interval);
             }
             let stop = work.stop && work.is_empty();
-            self.apply(work);
+            self.apply(&work);
             if stop {
                 self.persist_view();
                 return;
@@ -139,7 +139,7 @@ impl Agent {
         }
     }
 
-    fn apply(&self, work: Work) {
+    fn apply(&self, work: &Work) {
         if work.is_empty() {
             return;
         }

@@ -128,7 +128,7 @@ impl Agent {
         let (resolved, confirmed) = self.resolve(&plan.cluster, &plan.request.workload)?;
         let ports = self.ports.reserve(&plan.id, &plan.request.port_mappings)?;
         let mut attachment = self.draft(plan, &resolved, confirmed, ports);
-        let (address, ticket) = self.allocate(plan, wanted, Detail::of(&attachment))?;
+        let (address, ticket) = self.allocate(plan, wanted, &Detail::of(&attachment))?;
         attachment.address = address;
         self.attachments().insert(plan.id.clone(), attachment.clone());
         self.ensure_table(resolved.identity, plan.cluster.as_str())?;
@@ -179,7 +179,7 @@ impl Agent {
         self: &Arc<Self>,
         plan: &Plan,
         wanted: Option<IpAddr>,
-        detail: Vec<u8>,
+        detail: &[u8],
     ) -> Result<(IpAddr, Ticket), Failure> {
         for _ in 0..LEASE_ATTEMPTS_MAX {
             let request = Request {
@@ -187,7 +187,7 @@ impl Agent {
                 cluster: plan.cluster.clone(),
                 family: Family::V4,
                 wanted,
-                detail: detail.clone(),
+                detail: detail.to_vec(),
             };
             let (allocated, ticket) = self.addresses.change(|ipam| {
                 ipam.release(&plan.owner);

@@ -109,7 +109,7 @@ impl Agent {
     /// Takes over a block that the server leased to this node.
     pub(crate) fn adopt_block(&self, cluster: &ClusterName, cidr: &str) -> Result<(), String> {
         let block: IpNet =
-            cidr.parse().map_err(|_| format!("the server leased \"{cidr}\", which is no block"))?;
+            cidr.parse().map_err(|_source| format!("the server leased \"{cidr}\", which is no block"))?;
         let (leased, ticket) = self.addresses.change(|ipam| ipam.lease(cluster.clone(), block));
         leased.map_err(|error| error.to_string())?;
         ticket.wait().map_err(|error| error.to_string())?;
@@ -186,7 +186,7 @@ impl Agent {
         match self.runtime.block_on(self.link.ask(body)) {
             Ok(_) => tracing::info!(%block, "block returned"),
             Err(error) => {
-                tracing::warn!(%block, %error, "block not returned; the server will say again that it is ours")
+                tracing::warn!(%block, %error, "block not returned; the server will say again that it is ours");
             }
         }
     }

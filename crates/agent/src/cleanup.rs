@@ -4,13 +4,10 @@ use crate::{
     config::Config,
     host::{Lock, LockError},
 };
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, io, path::Path};
 
 /// Files of the agent, beside its directories.
-const RUN_FILES: [&str; 3] = ["agent.sock", "adapter.sock", "agent.pid"];
+const RUN_FILES: [&str; 4] = ["agent.sock", "adapter.sock", "agent.pid", "rcu_expedited"];
 const DATA_FILES: [&str; 4] = ["addresses", "addresses.new", "view", "view.new"];
 
 /// What was removed, and what could not be.
@@ -30,6 +27,7 @@ pub struct Report {
 pub fn cleanup(config: &Config) -> Result<Report, LockError> {
     let lock_path = config.run_dir.join("agent.pid");
     let _lock = if config.run_dir.exists() { Some(Lock::take(&lock_path)?) } else { None };
+    crate::kernel::settle(&config.run_dir);
     let dataplane = isthmus_dataplane::cleanup(&config.bpffs, &config.node);
     let mut report = Report { removed: dataplane.removed, failed: dataplane.failed };
     report.remove_files(&config.data_dir, &DATA_FILES);
@@ -47,7 +45,7 @@ impl Report {
         drop(fs::remove_dir(directory));
     }
 
-    fn note(&mut self, path: &PathBuf, removed: io::Result<()>) {
+    fn note(&mut self, path: &Path, removed: io::Result<()>) {
         match removed {
             Ok(()) => self.removed.push(path.display().to_string()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

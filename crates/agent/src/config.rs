@@ -67,10 +67,10 @@ impl Config {
         let config = Self::read(&mut reader);
         reader.finish()?;
         // Every key that could not be read left a fault, so here all of them were read.
-        config.ok_or_else(|| ConfigFaults::one(origin, "the configuration could not be read"))
+        Ok(config)
     }
 
-    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    fn read(reader: &mut Reader<'_>) -> Self {
         let node = match reader.parsed::<NodeName>("node", "a name of letters, digits, '-', '_' and '.'") {
             None if !reader.has("node") => hostname(reader),
             node => node,
@@ -80,7 +80,7 @@ impl Config {
             reader.missing("clusters", "the clusters that this node serves, for example [\"red\"]");
         }
         let (garden_start_port, garden_total_ports) = garden_ports(reader);
-        let config = Self {
+        Self {
             node: node.unwrap_or_else(fallback_node),
             server: server(reader),
             address: reader.parsed("address", "an IP address of this node"),
@@ -98,8 +98,7 @@ impl Config {
             garden_start_port,
             garden_total_ports,
             limits: limits(reader),
-        };
-        Some(config)
+        }
     }
 
     /// The effective configuration as TOML, for `--check-config`.

@@ -63,7 +63,7 @@ pub(crate) fn table(sent: &stream::VerdictTable) -> Result<Table, String> {
 fn rule(sent: &stream::Rule) -> Result<TableRule, String> {
     let number = |number: u32| u8::try_from(number).ok().and_then(Protocol::from_number);
     let protocol = number(sent.protocol).ok_or_else(|| format!("protocol {} is unknown", sent.protocol))?;
-    let port = |port: u32| u16::try_from(port).map_err(|_| format!("port {port} is too large"));
+    let port = |port: u32| u16::try_from(port).map_err(|_source| format!("port {port} is too large"));
     let ports = match (port(sent.first_port)?, port(sent.last_port)?) {
         (0, u16::MAX) => PortRange::ALL,
         (first, last) => PortRange::new(first, last).map_err(|error| error.to_string())?,
@@ -73,7 +73,7 @@ fn rule(sent: &stream::Rule) -> Result<TableRule, String> {
         port: PortMatch::new(protocol, ports).map_err(|error| error.to_string())?,
         deny: sent.deny,
         precedence: u16::try_from(sent.precedence)
-            .map_err(|_| format!("precedence {} is too large", sent.precedence))?,
+            .map_err(|_source| format!("precedence {} is too large", sent.precedence))?,
         number: sent.number,
     })
 }

@@ -86,7 +86,7 @@ pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// The number of our group in group(5).
+/// The number of our group in `group(5)`.
 fn group_number(groups: &str) -> Option<u32> {
     let mut lines = groups.lines().map(|line| line.split(':').collect::<Vec<_>>());
     lines.find(|fields| fields.first() == Some(&GROUP)).and_then(|fields| fields.get(2)?.parse().ok())
@@ -105,7 +105,7 @@ pub(crate) fn source_address(server: &str) -> io::Result<IpAddr> {
     socket.local_addr().map(|address| address.ip())
 }
 
-/// Tells the supervisor something (sd_notify(3)), if there is one that listens.
+/// Tells the supervisor something (`sd_notify(3)`), if there is one that listens.
 pub(crate) fn notify(socket: Option<&std::ffi::OsStr>, state: &str) {
     let Some(socket) = socket.filter(|socket| !socket.is_empty()) else { return };
     if let Err(error) = send(socket, state) {

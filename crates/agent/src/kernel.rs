@@ -1,6 +1,7 @@
 //! What the agent needs of the kernel: the dataplane, or in tests a kernel in memory.
 
 pub(crate) mod dataplane;
+mod expedite;
 #[cfg(any(test, feature = "test-util"))]
 pub mod fake;
 
@@ -75,6 +76,11 @@ pub trait Events: Send {
     fn next(&mut self) -> Option<Event>;
     /// Events that did not fit since the ring was opened.
     fn lost(&self) -> u64;
+}
+
+/// Undoes what an agent that was killed left on in the kernel.
+pub(crate) fn settle(run_dir: &std::path::Path) {
+    drop(expedite::Expedite::new(run_dir));
 }
 
 /// Waits until a descriptor can be read, at most `timeout`.

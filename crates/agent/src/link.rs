@@ -116,7 +116,6 @@ impl Link {
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "a private pair")]
     fn send_request(
         &self,
         body: request::Body,

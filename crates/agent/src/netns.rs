@@ -27,7 +27,7 @@ pub(crate) fn live() -> io::Result<BTreeSet<u64>> {
     Ok(found)
 }
 
-/// The inode of a line of mountinfo (proc_pid_mountinfo(5)): field 4 is the root, `net:[NUMBER]` for a namespace.
+/// The inode of a line of mountinfo (`proc_pid_mountinfo(5)`): field 4 is the root, `net:[NUMBER]` for a namespace.
 fn mounted(line: &str) -> Option<u64> {
     line.split(' ').nth(3)?.strip_prefix("net:[")?.strip_suffix(']')?.parse().ok()
 }

@@ -48,18 +48,18 @@ pub(crate) fn metrics_router(agent: Arc<Agent>) -> Router {
 type Answer<T> = Result<Json<T>, Refusal>;
 
 /// An RFC 9457 problem.
-struct Refusal(Problem);
+struct Refusal(Box<Problem>);
 
 impl Refusal {
     fn new(status: StatusCode, code: &str, title: &str, detail: String, help: &str) -> Self {
-        Self(Problem {
+        Self(Box::new(Problem {
             kind: format!("/docs/errors/{code}"),
             code: code.to_owned(),
             title: title.to_owned(),
             status: status.as_u16(),
             detail,
             help: Some(help.to_owned()),
-        })
+        }))
     }
 
     fn internal(detail: String) -> Self {
@@ -76,7 +76,7 @@ impl Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let json = serde_json::to_vec(&self.0).unwrap_or_default();
+        let json = serde_json::to_vec(&*self.0).unwrap_or_default();
         (status, [(header::CONTENT_TYPE, "application/problem+json")], json).into_response()
     }
 }
@@ -103,8 +103,7 @@ async fn ipam(State(agent): State<Arc<Agent>>) -> Answer<Vec<LocalBlock>> {
 }
 
 async fn table(State(agent): State<Arc<Agent>>, Path(identity): Path<String>) -> Answer<LocalTable> {
-    let identity: Identity =
-        identity.parse().map_err(|error: isthmus_core::IdentityError| Refusal::bad(error.to_string()))?;
+    let identity = parse_identity(&identity)?;
     let table = blocking(agent, move |agent| agent.local_table(identity)).await?;
     let missing = || {
         let detail = format!("no rules towards {identity} are known on this node");
@@ -128,9 +127,12 @@ async fn why(
     query: Result<Query<WhyQuery>, axum::extract::rejection::QueryRejection>,
 ) -> Answer<LocalWhy> {
     let Query(query) = query.map_err(|error| Refusal::bad(error.body_text()))?;
-    let identity = |text: &str| text.parse::<Identity>().map_err(|error| Refusal::bad(error.to_string()));
-    let (from, to) = (identity(&query.from)?, identity(&query.to)?);
+    let (from, to) = (parse_identity(&query.from)?, parse_identity(&query.to)?);
     blocking(agent, move |agent| agent.local_why(from, to, query.protocol, query.port)).await.map(Json)
+}
+
+fn parse_identity(text: &str) -> Result<Identity, Refusal> {
+    text.parse().map_err(|error: isthmus_core::IdentityError| Refusal::bad(error.to_string()))
 }
 
 async fn counters(State(agent): State<Arc<Agent>>) -> Answer<BTreeMap<&'static str, u64>> {

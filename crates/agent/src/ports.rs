@@ -81,8 +81,8 @@ impl Ports {
         };
         if let Some((_, other)) = holders.iter().find(clash) {
             let message = format!("{protocol} port {host_port} of this node leads into {other} already");
-            let help = "use another host port, or remove the other container".to_owned();
-            return Err(Failure { kind: FailureKind::Invalid, message, help });
+            let remedy = "use another host port, or remove the other container".to_owned();
+            return Err(Failure { kind: FailureKind::Invalid, message, help: remedy });
         }
         holders.push((mapping.host_ip, id.to_owned()));
         Ok(PortMapping { host_port, protocol: protocol.to_owned(), ..mapping.clone() })

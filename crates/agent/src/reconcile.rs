@@ -136,7 +136,7 @@ impl Agent {
                     tracing::info!(link = %name, %address, "a link that no attachment has was removed");
                 }
                 Err(error) => {
-                    self.problems.set(&place, Some(format!("link {name} belongs to no attachment: {error}")))
+                    self.problems.set(&place, Some(format!("link {name} belongs to no attachment: {error}")));
                 }
             }
         }

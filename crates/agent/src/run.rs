@@ -227,7 +227,7 @@ impl Agent {
                 self.problems.set("connections", None);
             }
             Err(error) => {
-                self.problems.set("connections", Some(format!("connections cannot be swept: {error}")))
+                self.problems.set("connections", Some(format!("connections cannot be swept: {error}")));
             }
         }
     }
@@ -259,6 +259,6 @@ async fn serve_metrics(
 }
 
 fn make_directory(path: &Path, mode: u32) -> Result<(), RunError> {
-    let made = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
-    made.map_err(|source| RunError::Directory { path: path.to_owned(), source })
+    let outcome = fs::DirBuilder::new().recursive(true).mode(mode).create(path);
+    outcome.map_err(|source| RunError::Directory { path: path.to_owned(), source })
 }

@@ -102,7 +102,7 @@ async fn converse(agent: &Arc<Agent>) -> Result<std::convert::Infallible, Stream
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
     let (sender, receiver) = mpsc::channel(QUEUE_MAX);
     let hello = FromAgent { body: Some(from_agent::Body::Hello(hello(agent))) };
-    sender.try_send(hello).map_err(|_| StreamError::Slow)?;
+    sender.try_send(hello).map_err(|_source| StreamError::Slow)?;
     let status = |status: tonic::Status| StreamError::Status(status.message().to_owned());
     let incoming = client.join(ReceiverStream::new(receiver)).await.map_err(status)?.into_inner();
     let mut conversation = Conversation { agent, sender: Some(sender), aside: Some(Vec::new()) };
@@ -175,7 +175,7 @@ impl Conversation<'_> {
         let announced = attachments.values().filter(|attachment| is_announced(attachment));
         let endpoints = announced.map(Attachment::endpoint).collect();
         let sync = FromAgent { body: Some(from_agent::Body::EndpointSync(EndpointSync { endpoints })) };
-        sender.try_send(sync).map_err(|_| StreamError::Slow)?;
+        sender.try_send(sync).map_err(|_source| StreamError::Slow)?;
         // While the attachments are locked: what changes from here on is told after the whole list.
         agent.link.open(sender);
         drop(attachments);
@@ -264,8 +264,8 @@ impl Agent {
     fn answer_why(&self, why: stream::AskWhy) -> Result<String, String> {
         let identity = |number| isthmus_core::Identity::new(number).map_err(|error| error.to_string());
         let protocol =
-            u8::try_from(why.protocol).map_err(|_| format!("protocol {} is unknown", why.protocol))?;
-        let port = u16::try_from(why.port).map_err(|_| format!("port {} is too large", why.port))?;
+            u8::try_from(why.protocol).map_err(|_source| format!("protocol {} is unknown", why.protocol))?;
+        let port = u16::try_from(why.port).map_err(|_source| format!("port {} is too large", why.port))?;
         let answer = self.local_why(identity(why.from)?, identity(why.to)?, protocol, port);
         serde_json::to_string(&answer).map_err(|error| error.to_string())
     }

@@ -20,7 +20,7 @@ use std::{
 /// How long an attach waits for the rules of an identity that is new to the node.
 const TABLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long the rules of an identity stay after its last container left: the next is likely to come.
-pub(crate) const SCOPE_GRACE: Duration = Duration::from_secs(60);
+pub(crate) const SCOPE_GRACE: Duration = Duration::from_mins(1);
 
 /// The loaded tables and the scope that the server was told.
 #[derive(Debug, Default)]

@@ -101,7 +101,7 @@ impl Agent {
             match self.ask_workload(&attachment.cluster, &attachment.request.workload) {
                 Ok(resolved) => self.confirm(&id, &resolved),
                 Err(error) => {
-                    tracing::warn!(endpoint = %id, %error, "the endpoint's identity is not confirmed yet")
+                    tracing::warn!(endpoint = %id, %error, "the endpoint's identity is not confirmed yet");
                 }
             }
         }

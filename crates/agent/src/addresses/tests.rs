@@ -6,7 +6,6 @@ use isthmus_ipam::{Family, Owner, Request};
 use std::{
     collections::BTreeSet,
     net::IpAddr,
-    path::Path,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -43,11 +42,11 @@ fn held(path: &Path) -> BTreeSet<String> {
 fn what_was_answered_is_there_after_opening_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("addresses");
-    let addresses = Addresses::open(path.clone()).unwrap();
+    let addresses = Addresses::open(&path).unwrap();
     lease(&addresses);
     let first = allocate(&addresses, "a").unwrap();
     drop(addresses);
-    let again = Addresses::open(path).unwrap();
+    let again = Addresses::open(&path).unwrap();
     assert_eq!(again.read(|ipam| ipam.allocation(&owner("a")).unwrap().address), first);
 }
 
@@ -55,7 +54,7 @@ fn what_was_answered_is_there_after_opening_again() {
 fn many_callers_at_once_each_get_an_address_of_their_own() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("addresses");
-    let addresses = Addresses::open(path.clone()).unwrap();
+    let addresses = Addresses::open(&path).unwrap();
     lease(&addresses);
     let given: Mutex<BTreeSet<IpAddr>> = Mutex::default();
     std::thread::scope(|scope| {
@@ -76,14 +75,14 @@ fn many_callers_at_once_each_get_an_address_of_their_own() {
 fn a_torn_tail_is_cut_before_more_is_appended() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("addresses");
-    let addresses = Addresses::open(path.clone()).unwrap();
+    let addresses = Addresses::open(&path).unwrap();
     lease(&addresses);
     allocate(&addresses, "a").unwrap();
     allocate(&addresses, "b").unwrap();
     drop(addresses);
     let bytes = std::fs::read(&path).unwrap();
     std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
-    let addresses = Addresses::open(path.clone()).unwrap();
+    let addresses = Addresses::open(&path).unwrap();
     allocate(&addresses, "c").unwrap();
     assert_eq!(held(&path), ["a", "c"].map(str::to_owned).into());
 }
@@ -93,7 +92,7 @@ fn another_file_is_refused_with_its_path() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("addresses");
     std::fs::write(&path, "this is something else").unwrap();
-    let error = Addresses::open(path.clone()).unwrap_err().to_string();
+    let error = Addresses::open(&path).unwrap_err().to_string();
     assert!(error.contains("ISE-0505") && error.contains(path.to_str().unwrap()), "{error}");
 }
 
@@ -163,7 +162,7 @@ fn a_full_disk_is_told_and_nothing_refused_comes_back() {
 fn a_long_life_is_compacted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("addresses");
-    let addresses = Addresses::open(path.clone()).unwrap();
+    let addresses = Addresses::open(&path).unwrap();
     lease(&addresses);
     allocate(&addresses, "kept").unwrap();
     let big = Request { detail: vec![1; 60_000], ..request("big") };

@@ -20,12 +20,6 @@ pub struct ConfigFaults {
     pub faults: Vec<Fault>,
 }
 
-impl ConfigFaults {
-    pub(crate) fn one(origin: &str, text: impl Into<String>) -> Self {
-        Self { origin: origin.to_owned(), faults: vec![Fault { line: 0, text: text.into() }] }
-    }
-}
-
 impl fmt::Display for ConfigFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.faults.len();

@@ -19,7 +19,7 @@ const ASKING_MAX: usize = 64;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a name is remembered: names may change.
-const NAMED_FOR: Duration = Duration::from_secs(60);
+const NAMED_FOR: Duration = Duration::from_mins(1);
 /// How long it is remembered that there is none.
 const NAMELESS_FOR: Duration = Duration::from_secs(5);
 

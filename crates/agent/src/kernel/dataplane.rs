@@ -1,6 +1,6 @@
 //! The real kernel: `isthmus_dataplane`.
 
-use super::{Events, Fault, Kernel, KernelError, wait_readable};
+use super::{Events, Fault, Kernel, KernelError, expedite::Expedite, wait_readable};
 use crate::{config::Config, run::RunError};
 use isthmus_core::Identity;
 use isthmus_dataplane::{
@@ -29,7 +29,13 @@ pub(crate) async fn open(config: &Config, tunnel_address: IpAddr) -> Result<Arc<
     let opened = tokio::task::spawn_blocking(move || Dataplane::open(options)).await;
     let opened = opened.map_err(|error| failed("ISE-0507", &error))?;
     let dataplane = opened.map_err(|error| failed(code(&error), &error))?;
-    Ok(Arc::new(dataplane))
+    Ok(Arc::new(Node { dataplane, expedite: Expedite::new(&config.run_dir) }))
+}
+
+/// The dataplane, and the haste of its changes.
+struct Node {
+    dataplane: Dataplane,
+    expedite: Expedite,
 }
 
 fn failed(code: &'static str, error: &(dyn std::error::Error + 'static)) -> RunError {
@@ -60,29 +66,32 @@ fn attach(error: &AttachError) -> KernelError {
     KernelError::new(fault, error)
 }
 
-impl Kernel for Dataplane {
+impl Kernel for Node {
     fn mtu(&self) -> u32 {
-        self.mtu()
+        self.dataplane.mtu()
     }
 
     fn attach_mode(&self) -> AttachMode {
-        self.attach_mode()
+        self.dataplane.attach_mode()
     }
 
     fn set_network(&self, network: &Network) -> Result<(), KernelError> {
-        self.set_network(network).map_err(|error| apply(&error))
+        let _hurry = self.expedite.hurry();
+        self.dataplane.set_network(network).map_err(|error| apply(&error))
     }
 
     fn set_table(&self, table: &Table) -> Result<(), KernelError> {
-        self.set_table(table).map_err(|error| apply(&error))
+        let _hurry = self.expedite.hurry();
+        self.dataplane.set_table(table).map_err(|error| apply(&error))
     }
 
     fn tables(&self) -> Vec<Identity> {
-        self.tables()
+        self.dataplane.tables()
     }
 
     fn remove_table(&self, identity: Identity) -> Result<(), KernelError> {
-        self.remove_table(identity).map_err(|error| apply(&error))
+        let _hurry = self.expedite.hurry();
+        self.dataplane.remove_table(identity).map_err(|error| apply(&error))
     }
 
     fn link_name(&self, runtime: &str, container: &str, interface: &str) -> String {
@@ -90,11 +99,13 @@ impl Kernel for Dataplane {
     }
 
     fn attach(&self, netns: BorrowedFd<'_>, request: &LinkRequest) -> Result<Link, KernelError> {
-        self.attach(netns, request).map_err(|error| attach(&error))
+        let _hurry = self.expedite.hurry();
+        self.dataplane.attach(netns, request).map_err(|error| attach(&error))
     }
 
     fn detach(&self, host_interface: &str, address: IpAddr) -> Result<(), KernelError> {
-        self.detach(host_interface, address).map_err(|error| apply(&error))
+        let _hurry = self.expedite.hurry();
+        self.dataplane.detach(host_interface, address).map_err(|error| apply(&error))
     }
 
     fn set_identity(
@@ -103,44 +114,45 @@ impl Kernel for Dataplane {
         address: IpAddr,
         identity: Identity,
     ) -> Result<(), KernelError> {
-        self.set_identity(host_interface, address, identity).map_err(|error| apply(&error))
+        self.dataplane.set_identity(host_interface, address, identity).map_err(|error| apply(&error))
     }
 
     fn links(&self) -> Result<Vec<Link>, KernelError> {
-        self.links().map_err(|error| apply(&error))
+        self.dataplane.links().map_err(|error| apply(&error))
     }
 
     fn set_ports(&self, ports: &[MappedPort]) -> Result<(), KernelError> {
-        self.set_ports(ports).map_err(|error| apply(&error))
+        let _hurry = self.expedite.hurry();
+        self.dataplane.set_ports(ports).map_err(|error| apply(&error))
     }
 
     fn judge(&self, from: Identity, to: Identity, protocol: u8, port: u16) -> Option<Judgement> {
-        self.judge(from, to, protocol, port)
+        self.dataplane.judge(from, to, protocol, port)
     }
 
     fn denied_packets(&self, from: Identity, to: Identity) -> u64 {
-        self.denied_packets(from, to)
+        self.dataplane.denied_packets(from, to)
     }
 
     fn counters(&self) -> Result<Vec<(&'static str, u64)>, KernelError> {
-        self.counters().map_err(|error| apply(&error))
+        self.dataplane.counters().map_err(|error| apply(&error))
     }
 
     fn events(&self) -> Result<Box<dyn Events>, KernelError> {
-        let ring = self.events().map_err(|error| apply(&error))?;
+        let ring = self.dataplane.events().map_err(|error| apply(&error))?;
         Ok(Box::new(Ring { ring, lost: Arc::default() }))
     }
 
     fn sweep(&self) -> Result<Sweep, KernelError> {
-        self.sweep().map_err(|error| apply(&error))
+        self.dataplane.sweep().map_err(|error| apply(&error))
     }
 
     fn foreign_programs(&self) -> Vec<(String, String)> {
-        self.foreign_programs()
+        self.dataplane.foreign_programs()
     }
 
     fn rules(&self) -> u64 {
-        self.rules()
+        self.dataplane.rules()
     }
 }
 

@@ -124,7 +124,7 @@ async fn without_the_server_known_workloads_work_and_others_are_told_to_try_agai
 
     let agent = node.start().await;
     agent.attach(attach("c6", "web"), &Netns::new()).await.unwrap();
-    node.server.come_back().await;
+    node.server.come_back();
     until("the server knows all", || node.server.endpoints().len() == 4).await;
     agent.attach(attach("c5", "db"), &Netns::new()).await.unwrap();
     agent.stop().await;
@@ -139,7 +139,7 @@ async fn an_identity_that_changed_while_the_server_was_away_is_set_again() {
     node.server.leave().await;
     let attached = agent.attach(attach("c2", "web"), &Netns::new()).await.unwrap();
     node.server.set_identity("web", 300);
-    node.server.come_back().await;
+    node.server.come_back();
     let now = || node.kernel.link(&attached.host_interface).unwrap().identity;
     until("the link has the new identity", || now() == identity(300)).await;
     assert!(node.kernel.table(identity(300)).is_some());
@@ -248,7 +248,7 @@ async fn what_a_caller_asks_wrongly_is_refused_with_a_reason() {
         (
             "protocol",
             refused(|attach| {
-                attach.port_mappings = vec![PortMapping { protocol: "x".to_owned(), ..mapping(1) }]
+                attach.port_mappings = vec![PortMapping { protocol: "x".to_owned(), ..mapping(1) }];
             })
             .await,
         ),
@@ -371,7 +371,7 @@ async fn status_says_whether_an_attach_could_succeed() {
     };
     assert_eq!(status("").await, Err(FailureKind::Unavailable));
     assert_eq!(status("blue").await, Err(FailureKind::Invalid));
-    node.server.come_back().await;
+    node.server.come_back();
     until("the agent is in sync", || node.server.in_force() > 0).await;
     assert_eq!(status("red").await, Ok(()));
     agent.stop().await;

@@ -46,7 +46,7 @@ impl Still {
     }
 
     /// A new agent over the same directory and kernel, as after a crash.
-    async fn crash(self) -> Self {
+    fn crash(self) -> Self {
         let Self { agent, kernel, directory } = self;
         drop(agent);
         let agent = open(&directory, &kernel);
@@ -82,7 +82,7 @@ async fn a_link_that_nobody_knows_is_removed() {
         whole: true,
     };
     still.kernel.add_link(stray);
-    let still = still.crash().await;
+    let still = still.crash();
     assert!(still.kernel.all_links().is_empty());
 }
 
@@ -124,7 +124,7 @@ async fn a_reboot_releases_what_no_runtime_detached() {
     let still = Still::new();
     still.attach("c1", &Netns::new()).await.unwrap();
     still.kernel.reboot();
-    let still = still.crash().await;
+    let still = still.crash();
     assert_eq!(still.used(), 1);
     still.look(Instant::now() + INTERVAL).await;
     assert_eq!(still.used(), 0);
@@ -136,7 +136,7 @@ async fn an_address_without_its_link_is_made_anew_by_the_same_call() {
     let netns = Netns::new();
     let attached = still.attach("c1", &netns).await.unwrap();
     still.kernel.remove_link(&attached.host_interface);
-    let still = still.crash().await;
+    let still = still.crash();
     let again = still.attach("c1", &netns).await.unwrap();
     assert_eq!(again, attached);
 }

@@ -85,7 +85,7 @@ impl FakeServer {
     }
 
     /// Comes back with all that it knew.
-    pub(super) async fn come_back(&self) {
+    pub(super) fn come_back(&self) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();
@@ -229,7 +229,7 @@ impl State {
                 self.endpoints = sync.endpoints.into_iter().map(|one| (one.id.clone(), one)).collect();
             }
             from_agent::Body::Endpoint(endpoint) => {
-                drop(self.endpoints.insert(endpoint.id.clone(), endpoint))
+                drop(self.endpoints.insert(endpoint.id.clone(), endpoint));
             }
             from_agent::Body::EndpointGone(gone) => drop(self.endpoints.remove(&gone.id)),
             from_agent::Body::InForce(in_force) => self.in_force.push((in_force.revision, in_force.problem)),
