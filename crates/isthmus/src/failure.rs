@@ -1,5 +1,6 @@
 //! What went wrong, and the status that the process ends with.
 
+use crate::output::clean;
 use isthmus_api::{client::ClientError, rest::Problem};
 use std::io;
 
@@ -85,12 +86,12 @@ impl Failure {
         let Self::Told(told) = self else { return String::new() };
         let code = if told.code.is_empty() { String::new() } else { format!("[{}]", told.code) };
         let mut lines = told.message.lines();
-        let mut text = format!("error{code}: {}\n", lines.next().unwrap_or_default());
+        let mut text = format!("error{code}: {}\n", clean(lines.next().unwrap_or_default()));
         for line in lines {
-            text.push_str(&format!("  {}\n", line.trim_start()));
+            text.extend(["  ", &clean(line.trim_start()), "\n"]);
         }
         if !told.help.is_empty() {
-            text.push_str(&format!("  help: {}\n", told.help));
+            text.extend(["  help: ", &clean(&told.help), "\n"]);
         }
         text
     }

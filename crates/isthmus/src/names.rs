@@ -102,20 +102,28 @@ fn distance(a: &str, b: &str) -> usize {
 /// A name for a policy, made of the two names that it is between and the port.
 pub fn policy_name(from: &str, to: &str, port: &str) -> String {
     let plain = |text: &str| {
+        if uuid(text) {
+            return text[..8].to_owned();
+        }
         let text = text.rsplit_once('@').map_or(text, |(name, _cluster)| name);
         let text = text.split_once(':').map_or(text, |(_platform, path)| path);
         words(text)
     };
     let name = format!("{}-to-{}-{}", plain(from), plain(to), words(port));
     let name = name.trim_matches('-');
-    if name.len() <= isthmus_core::name::NAME_BYTES_MAX {
+    if name.len() <= isthmus_core::name::NAME_BYTES_MAX && !uuid(from) && !uuid(to) {
         return name.to_owned();
     }
-    // FNV-1a, so that two long names that begin alike stay two.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+    // FNV-1a over everything, so that two names that were cut alike stay two.
+    let whole = format!("{from} {to} {port}");
+    let hash = whole.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    format!("{}-{:08x}", name[..54].trim_end_matches('-'), hash as u32)
+    format!("{}-{:08x}", name[..name.len().min(54)].trim_end_matches('-'), hash as u32)
+}
+
+fn uuid(text: &str) -> bool {
+    matches!(text.parse(), Ok(WorkloadPattern::Uuid(_)))
 }
 
 fn words(text: &str) -> String {

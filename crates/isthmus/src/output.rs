@@ -80,8 +80,8 @@ impl<T: Serialize> View<T> {
             Format::Json => writeln!(out, "{}", pretty(&rows))?,
             Format::Jsonl => rows.iter().try_for_each(|row| writeln!(out, "{}", line(row)))?,
             Format::Name => rows.iter().try_for_each(|row| writeln!(out, "{}", (self.name)(row)))?,
-            Format::Csv => self.csv(out, args, &shown, &rows)?,
-            Format::Table | Format::Wide => self.table(out, args, &shown, &rows)?,
+            Format::Csv => csv(out, args, &shown, &rows)?,
+            Format::Table | Format::Wide => table(out, args, &shown, &rows)?,
         }
         Ok(())
     }
@@ -93,7 +93,12 @@ impl<T: Serialize> View<T> {
             Format::Table | Format::Wide if args.columns.is_empty() => {
                 let width = self.columns.iter().map(|column| column.title.len()).max().unwrap_or_default();
                 for column in &self.columns {
-                    writeln!(out, "{:width$}  {}", column.title.to_lowercase(), blank((column.value)(&row)))?;
+                    writeln!(
+                        out,
+                        "{:width$}  {}",
+                        column.title.to_lowercase(),
+                        clean(&blank((column.value)(&row)))
+                    )?;
                 }
             }
             _ => self.list(out, args, vec![row])?,
@@ -126,46 +131,38 @@ impl<T: Serialize> View<T> {
         });
         Ok(())
     }
-
-    fn csv(
-        &self,
-        out: &mut dyn Write,
-        args: &OutputArgs,
-        shown: &[&Column<T>],
-        rows: &[T],
-    ) -> Result<(), Failure> {
-        let record = |cells: Vec<String>| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",");
-        if !args.no_headers {
-            writeln!(out, "{}", record(shown.iter().map(|column| column.title.to_lowercase()).collect()))?;
-        }
-        for row in rows {
-            writeln!(out, "{}", record(shown.iter().map(|column| (column.value)(row)).collect()))?;
-        }
-        Ok(())
-    }
-
-    fn table(
-        &self,
-        out: &mut dyn Write,
-        args: &OutputArgs,
-        shown: &[&Column<T>],
-        rows: &[T],
-    ) -> Result<(), Failure> {
-        let mut lines = Vec::new();
-        if !args.no_headers {
-            lines.push(shown.iter().map(|column| column.title.to_owned()).collect::<Vec<_>>());
-        }
-        lines.extend(rows.iter().map(|row| shown.iter().map(|column| blank((column.value)(row))).collect()));
-        aligned(out, &lines)?;
-        Ok(())
-    }
 }
 
-/// Writes lines of cells, each column as wide as its widest cell. Control characters, which could move the cursor, are
-/// shown as `?`: names come from whoever deploys.
+fn csv<T>(out: &mut dyn Write, args: &OutputArgs, shown: &[&Column<T>], rows: &[T]) -> Result<(), Failure> {
+    let record = |cells: Vec<String>| cells.iter().map(|cell| quoted(cell)).collect::<Vec<_>>().join(",");
+    if !args.no_headers {
+        writeln!(out, "{}", record(shown.iter().map(|column| column.title.to_lowercase()).collect()))?;
+    }
+    for row in rows {
+        writeln!(out, "{}", record(shown.iter().map(|column| (column.value)(row)).collect()))?;
+    }
+    Ok(())
+}
+
+fn table<T>(out: &mut dyn Write, args: &OutputArgs, shown: &[&Column<T>], rows: &[T]) -> Result<(), Failure> {
+    let mut lines = Vec::new();
+    if !args.no_headers {
+        lines.push(shown.iter().map(|column| column.title.to_owned()).collect::<Vec<_>>());
+    }
+    lines.extend(rows.iter().map(|row| shown.iter().map(|column| blank((column.value)(row))).collect()));
+    aligned(out, &lines)?;
+    Ok(())
+}
+
+/// `text` with `?` for control characters, which could move the cursor: names come from whoever deploys.
+pub fn clean(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), "?")
+}
+
+/// Writes lines of cells, each column as wide as its widest cell, each cell [`clean`].
 pub fn aligned(out: &mut dyn Write, lines: &[Vec<String>]) -> std::io::Result<()> {
-    let clean = |cell: &String| cell.replace(|c: char| c.is_control(), "?");
-    let lines: Vec<Vec<String>> = lines.iter().map(|line| line.iter().map(clean).collect()).collect();
+    let lines: Vec<Vec<String>> =
+        lines.iter().map(|line| line.iter().map(|cell| clean(cell)).collect()).collect();
     let count = lines.iter().map(Vec::len).max().unwrap_or_default();
     let width = |index| {
         lines

@@ -46,7 +46,7 @@ fn is_own(arg: &Arg, path: &str) -> bool {
 }
 
 fn words(arg: &Arg) -> String {
-    let names = arg.get_value_names().unwrap_or_default().iter().map(|name| name.to_string());
+    let names = arg.get_value_names().unwrap_or_default().iter().map(ToString::to_string);
     let value =
         if arg.get_action().takes_values() { names.collect::<Vec<_>>().join(" ") } else { String::new() };
     let mut words: Vec<_> = arg.get_short().map(|short| format!("-{short}")).into_iter().collect();

@@ -19,6 +19,10 @@ pub enum Color {
 
 /// What can be shown. Colour only repeats what a word or a mark says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four facts about a terminal, none of which follows from another"
+)]
 pub struct Terminal {
     color_out: bool,
     color_err: bool,

@@ -29,7 +29,7 @@ struct Common {
     /// Prints the configuration that would be in force, or everything that is wrong with it, and ends.
     #[arg(long)]
     check_config: bool,
-    /// What to log: info, debug, or a list such as info,isthmus_agent=debug.
+    /// What to log: `info`, `debug`, or a list such as `info,isthmus_agent=debug`.
     #[arg(long, env = "ISTHMUS_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER")]
     log: String,
     /// Form of the log.

@@ -122,7 +122,7 @@ fn path(args: &FlowsArgs) -> String {
     let verdict = args.verdict.map(|verdict| verdict.as_str().to_owned());
     for (key, value) in [("from", &args.from), ("to", &args.to), ("verdict", &verdict)] {
         if let Some(value) = value {
-            path.push_str(&format!("&{key}={}", escape(value)));
+            path.extend(["&", key, "=", &escape(value)]);
         }
     }
     path

@@ -185,8 +185,9 @@ fn undo(policy: &Resource<PolicySpec>) -> String {
     let [rule] = &policy.spec.rules[..] else { return String::new() };
     let reason =
         policy.spec.reason.as_ref().map(|reason| format!(" --reason {}", quoted(reason))).unwrap_or_default();
-    let labels: String =
-        policy.labels.iter().map(|(k, v)| format!(" --label {}", quoted(&format!("{k}={v}")))).collect();
+    let labels =
+        policy.labels.iter().map(|(key, value)| format!(" --label {}", quoted(&format!("{key}={value}"))));
+    let labels = labels.collect::<Vec<_>>().concat();
     format!(
         "isthmus policy allow {} {} {} --name {}{reason}{labels}",
         rule.from, rule.to, rule.port, policy.name

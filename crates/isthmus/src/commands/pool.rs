@@ -92,7 +92,7 @@ pub async fn run(command: PoolCommand, session: &mut Session) -> Result<Exit, Fa
 }
 
 fn undo(pool: &Resource<PoolSpec>) -> String {
-    let cidrs: String = pool.spec.cidrs.iter().map(|cidr| format!(" --cidr {cidr}")).collect();
+    let cidrs: String = pool.spec.cidrs.iter().flat_map(|cidr| [" --cidr ", cidr]).collect();
     let block = pool.spec.block_len.map(|len| format!(" --block-len {len}")).unwrap_or_default();
     format!("isthmus pool create {} --cluster {}{cidrs}{block}", pool.name, pool.spec.cluster)
 }

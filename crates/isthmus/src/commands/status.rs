@@ -4,7 +4,7 @@ use super::Session;
 use crate::{
     api::{AGENT_SOCKET, Agent},
     failure::{Exit, Failure},
-    output::{Column, Format, OutputArgs, View, pretty},
+    output::{Column, Format, OutputArgs, View, clean, pretty},
     terminal::Tone,
 };
 use isthmus_api::{
@@ -53,7 +53,7 @@ async fn network(args: &StatusArgs, session: &mut Session) -> Result<Exit, Failu
             let arrow = session.terminal.arrow();
             let help =
                 if problem.help.is_empty() { String::new() } else { format!("   {arrow} {}", problem.help) };
-            writeln!(session.out, "{mark} {}: {}{help}", problem.place, problem.text)?;
+            writeln!(session.out, "{mark} {}: {}{help}", clean(&problem.place), clean(&problem.text))?;
         }
     }
     Ok(exit)
@@ -90,7 +90,7 @@ async fn node(agent: Agent, args: &StatusArgs, session: &mut Session) -> Result<
     if matches!(args.output.output, Format::Table | Format::Wide) {
         let mark = session.terminal.paint(Tone::Doubtful, "!");
         for text in problems {
-            writeln!(session.out, "{mark} {text}")?;
+            writeln!(session.out, "{mark} {}", clean(&text))?;
         }
         for text in foreign {
             writeln!(session.out, "{mark} a program of somebody else is on our hook: {text}")?;

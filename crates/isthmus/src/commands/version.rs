@@ -27,7 +27,7 @@ enum Form {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Version {
+struct Versions {
     version: &'static str,
     rest: &'static str,
     adapter_protocol: u32,
@@ -37,7 +37,7 @@ struct Version {
 
 /// Prints the versions.
 pub fn run(args: &VersionArgs, session: &mut Session) -> Result<Exit, Failure> {
-    let version = Version {
+    let versions = Versions {
         version: env!("CARGO_PKG_VERSION"),
         rest: "v1",
         adapter_protocol: isthmus_api::adapter::VERSION,
@@ -45,8 +45,8 @@ pub fn run(args: &VersionArgs, session: &mut Session) -> Result<Exit, Failure> {
         target: format!("{}-{}", std::env::consts::ARCH, std::env::consts::OS),
     };
     match args.output {
-        Form::Text => writeln!(session.out, "isthmus {} ({})", version.version, version.target)?,
-        Form::Json => writeln!(session.out, "{}", pretty(&version))?,
+        Form::Text => writeln!(session.out, "isthmus {} ({})", versions.version, versions.target)?,
+        Form::Json => writeln!(session.out, "{}", pretty(&versions))?,
     }
     Ok(Exit::Yes)
 }

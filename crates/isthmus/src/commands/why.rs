@@ -4,7 +4,7 @@ use super::Session;
 use crate::{
     api::escape,
     failure::{Exit, Failure},
-    output::pretty,
+    output::{clean, pretty},
     terminal::Tone,
 };
 use isthmus_api::rest::{Why, WhyStep};
@@ -69,15 +69,18 @@ fn text(why: &Why, session: &mut Session) -> Result<(), Failure> {
     writeln!(
         session.out,
         "{verdict}   reason: {}   {} {arrow} {} {}",
-        why.reason, why.from, why.to, why.port
+        clean(&why.reason),
+        clean(&why.from),
+        clean(&why.to),
+        clean(&why.port)
     )?;
     let width = why.steps.iter().map(|step| step.step.chars().count()).max().unwrap_or_default();
     for (number, WhyStep { step, text, ok }) in why.steps.iter().enumerate() {
         let mark = terminal.paint(if *ok { Tone::Good } else { Tone::Bad }, terminal.mark(*ok));
-        writeln!(session.out, "  {} {step:width$}  {mark} {text}", number + 1)?;
+        writeln!(session.out, "  {} {step:width$}  {mark} {}", number + 1, clean(text))?;
     }
     if let Some(fix) = &why.fix {
-        writeln!(session.out, "  fix: {fix}")?;
+        writeln!(session.out, "  fix: {}", clean(fix))?;
     }
     Ok(())
 }
