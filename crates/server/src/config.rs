@@ -1,13 +1,11 @@
-//! `server.toml`: read raw, then turned into a [`Config`] whose existence proves it valid.
+//! `server.toml`: parsed with the places of its values, then turned into a [`Config`] whose existence proves it valid.
 
 use ipnet::IpNet;
-use serde::Deserialize;
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
+use std::{collections::BTreeMap, fmt, net::SocketAddr, path::PathBuf};
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
 };
-use toml::Spanned;
 
 /// Where the REST API listens unless told otherwise: loopback, because there are no tokens yet.
 const LISTEN: &str = "127.0.0.1:7480";
@@ -74,17 +72,6 @@ impl Default for Config {
     }
 }
 
-/// The file as written. Values keep their place, so that a fault can name its line.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    listen: Option<Spanned<String>>,
-    agents: Option<Spanned<String>>,
-    cf_policy: Option<Spanned<String>>,
-    data_dir: Option<Spanned<String>>,
-    plain_text_networks: Option<Vec<Spanned<String>>>,
-}
-
 /// The keys of the file.
 const KEYS: [&str; 5] = ["listen", "agents", "cf_policy", "data_dir", "plain_text_networks"];
 
@@ -144,120 +131,85 @@ impl Config {
     }
 }
 
+/// Reads the file key by key. What cannot be read is a fault and leaves the default, so that all faults are found.
 struct Reader<'a> {
     text: &'a str,
     faults: Vec<ConfigFault>,
 }
 
+/// Where values stand, for faults that are found later.
+type Lines = BTreeMap<String, usize>;
+
 impl Reader<'_> {
     fn config(&mut self) -> Config {
-        let default = Config::default();
-        let Some(raw) = self.raw() else { return default };
-        let spans = [("listen", &raw.listen), ("agents", &raw.agents), ("cf_policy", &raw.cf_policy)]
-            .map(|(key, value)| (key, value.as_ref().map_or(0, |value| self.line(value.span().start))));
-        let cf_policy = match &raw.cf_policy {
-            Some(value) if value.get_ref().is_empty() => None,
-            Some(_) => self.address("cf_policy", raw.cf_policy.as_ref()).or(default.cf_policy),
-            None => default.cf_policy,
-        };
-        let config = Config {
-            listen: self.address("listen", raw.listen.as_ref()).unwrap_or(default.listen),
-            agents: self.address("agents", raw.agents.as_ref()).unwrap_or(default.agents),
-            cf_policy,
-            data_dir: self.directory(raw.data_dir.as_ref()).unwrap_or(default.data_dir),
-            plain_text_networks: self.networks(raw.plain_text_networks.unwrap_or_default()),
-        };
+        let (table, errors) = DeTable::parse_recoverable(self.text);
+        for error in errors {
+            self.fault(error.span().map_or(0, |span| span.start), error.message().to_owned());
+        }
+        let mut config = Config::default();
+        let mut lines = Lines::new();
+        for (key, value) in table.get_ref() {
+            lines.insert(key.get_ref().clone().into_owned(), self.line(key.span().start));
+            self.key(&mut config, key, value);
+        }
         for (key, text) in config.refused_addresses().err().unwrap_or_default() {
-            let line = spans.iter().find(|(name, _)| *name == key).map_or(0, |(_, line)| *line);
+            let line = lines.get(key).copied().unwrap_or(0);
             self.faults.push(ConfigFault { line, text });
         }
         config
     }
 
-    /// The raw file. Wrong keys and wrong types are taken out one by one, so that all of them are told.
-    fn raw(&mut self) -> Option<RawConfig> {
-        let table = match self.text.parse::<toml::Table>() {
-            Ok(table) => table,
-            Err(error) => {
-                self.fault(error.span().map_or(0, |span| span.start), error.message().to_owned());
-                return None;
+    fn key(&mut self, config: &mut Config, key: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) {
+        match key.get_ref().as_ref() {
+            "listen" => self.set(&mut config.listen, "listen", value, address),
+            "agents" => self.set(&mut config.agents, "agents", value, address),
+            "cf_policy" => self.set(&mut config.cf_policy, "cf_policy", value, |text| {
+                if text.is_empty() { Ok(None) } else { address(text).map(Some) }
+            }),
+            "data_dir" => self.set(&mut config.data_dir, "data_dir", value, directory),
+            "plain_text_networks" => self.networks(&mut config.plain_text_networks, value),
+            other => {
+                let text = format!("unknown key \"{other}\": write one of {}", KEYS.join(", "));
+                self.fault(key.span().start, text);
             }
+        }
+    }
+
+    /// Sets a value that is written as a text.
+    fn set<T>(
+        &mut self,
+        place: &mut T,
+        key: &str,
+        value: &Spanned<DeValue<'_>>,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) {
+        let Some(text) = value.get_ref().as_str() else {
+            let found = value.get_ref().type_str();
+            self.fault(value.span().start, format!("{key} is of type {found}: write a text in quotes"));
+            return;
         };
-        for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-            let line = self.key_line(key);
-            self.faults.push(ConfigFault {
-                line,
-                text: format!("unknown key \"{key}\": write one of {}", KEYS.join(", ")),
+        match read(text) {
+            Ok(found) => *place = found,
+            Err(why) => self.fault(value.span().start, format!("{key} = \"{text}\" {why}")),
+        }
+    }
+
+    fn networks(&mut self, place: &mut Vec<IpNet>, value: &Spanned<DeValue<'_>>) {
+        let key = "plain_text_networks";
+        let Some(items) = value.get_ref().as_array() else {
+            let found = value.get_ref().type_str();
+            self.fault(value.span().start, format!("{key} is of type {found}: write a list of CIDRs"));
+            return;
+        };
+        for item in items {
+            let mut network = None;
+            self.set(&mut network, key, item, |text| {
+                let cidr = text.parse::<IpNet>();
+                cidr.map(|cidr| Some(cidr.trunc()))
+                    .map_err(|_why| "is no CIDR: write one like 10.200.0.0/24".to_owned())
             });
+            place.extend(network);
         }
-        for (key, value) in table.iter().filter(|(key, _)| KEYS.contains(&key.as_str())) {
-            let list = key == "plain_text_networks";
-            let fits = if list {
-                value.as_array().is_some_and(|items| items.iter().all(toml::Value::is_str))
-            } else {
-                value.is_str()
-            };
-            if !fits {
-                let wanted = if list { "a list of texts" } else { "a text" };
-                let line = self.key_line(key);
-                self.faults.push(ConfigFault {
-                    line,
-                    text: format!("{key} is {}: write {wanted}", value.type_str()),
-                });
-            }
-        }
-        if !self.faults.is_empty() {
-            return None;
-        }
-        match toml::from_str(self.text) {
-            Ok(raw) => Some(raw),
-            Err(error) => {
-                let error: toml::de::Error = error;
-                self.fault(error.span().map_or(0, |span| span.start), error.message().to_owned());
-                None
-            }
-        }
-    }
-
-    fn address(&mut self, key: &str, value: Option<&Spanned<String>>) -> Option<SocketAddr> {
-        let value = value?;
-        let parsed = value.get_ref().parse().ok();
-        if parsed.is_none() {
-            let text = format!(
-                "{key} = \"{}\" is no address with a port: write one like 127.0.0.1:7480",
-                value.get_ref()
-            );
-            self.fault(value.span().start, text);
-        }
-        parsed
-    }
-
-    fn directory(&mut self, value: Option<&Spanned<String>>) -> Option<PathBuf> {
-        let value = value?;
-        let path = Path::new(value.get_ref());
-        if !path.is_absolute() {
-            let text =
-                format!("data_dir = \"{}\" is no absolute path: write one like {DATA_DIR}", value.get_ref());
-            self.fault(value.span().start, text);
-        }
-        Some(path.to_owned())
-    }
-
-    fn networks(&mut self, values: Vec<Spanned<String>>) -> Vec<IpNet> {
-        let mut networks = Vec::new();
-        for value in values {
-            match value.get_ref().parse::<IpNet>() {
-                Ok(network) => networks.push(network.trunc()),
-                Err(_) => {
-                    let text = format!(
-                        "plain_text_networks has \"{}\", which is no CIDR: write one like 10.200.0.0/24",
-                        value.get_ref()
-                    );
-                    self.fault(value.span().start, text);
-                }
-            }
-        }
-        networks
     }
 
     fn fault(&mut self, at: usize, text: String) {
@@ -266,18 +218,18 @@ impl Reader<'_> {
     }
 
     fn line(&self, at: usize) -> usize {
-        let before = &self.text.as_bytes()[..at.min(self.text.len())];
-        1 + before.iter().filter(|byte| **byte == b'\n').count()
+        let before = self.text.get(..at).unwrap_or(self.text);
+        1 + before.matches('\n').count()
     }
+}
 
-    fn key_line(&self, key: &str) -> usize {
-        let starts = |line: &str| {
-            let line = line.trim_start().trim_start_matches(['[', '"', '\'']);
-            line.strip_prefix(key)
-                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
-        };
-        self.text.lines().position(starts).map_or(0, |index| index + 1)
-    }
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_why| "is no address with a port: write one like 127.0.0.1:7480".to_owned())
+}
+
+fn directory(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err(format!("is no absolute path: write one like {DATA_DIR}")) }
 }
 
 #[cfg(test)]
@@ -313,10 +265,17 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_and_wrong_types_are_all_told() {
-        let found = faults("# first\nlisten_on = \"x\"\nagents = 7\n\n[extra]\na = 1\n");
+    fn unknown_keys_wrong_types_and_wrong_values_are_told_together() {
+        let found =
+            faults("# first\nlisten_on = \"x\"\nagents = 7\nlisten = \"8.8.8.8:1\"\n\n[extra]\na = 1\n");
         let lines: Vec<usize> = found.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [2, 3, 5], "{found:?}");
+        assert_eq!(lines, [2, 3, 4, 6], "{found:?}");
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_told() {
+        let found = faults("plain_text_networks = \"10.0.0.0/8\"\n");
+        assert!(found[0].1.contains("list of CIDRs"), "{found:?}");
     }
 
     #[test]

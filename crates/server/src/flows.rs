@@ -10,7 +10,7 @@ const QUEUED: usize = 8_192;
 
 /// Takes flows from agents and gives them to watchers.
 pub(crate) struct Flows {
-    flows: broadcast::Sender<Arc<Flow>>,
+    queue: broadcast::Sender<Arc<Flow>>,
     /// Whether anybody watches, for the sessions.
     on: watch::Sender<bool>,
     watchers: Mutex<usize>,
@@ -26,7 +26,7 @@ pub(crate) struct Watcher {
 impl Flows {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
-            flows: broadcast::Sender::new(QUEUED),
+            queue: broadcast::Sender::new(QUEUED),
             on: watch::Sender::new(false),
             watchers: Mutex::default(),
             lost: Mutex::default(),
@@ -35,7 +35,7 @@ impl Flows {
 
     /// Begins to watch.
     pub(crate) fn watch(self: &Arc<Self>) -> Watcher {
-        let flows = self.flows.subscribe();
+        let flows = self.queue.subscribe();
         *crate::registry::lock(&self.watchers) += 1;
         self.on.send_if_modified(|on| !std::mem::replace(on, true));
         Watcher { hub: Arc::clone(self), flows }
@@ -50,7 +50,7 @@ impl Flows {
     pub(crate) fn publish(&self, flows: impl Iterator<Item = Flow>, lost: u64) {
         for flow in flows {
             // Nobody watches any more: the agent has not heard of it yet.
-            let _ = self.flows.send(Arc::new(flow));
+            let _ = self.queue.send(Arc::new(flow));
         }
         *crate::registry::lock(&self.lost) += lost;
     }

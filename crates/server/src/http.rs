@@ -14,7 +14,7 @@ pub(crate) const BODY_BYTES_MAX: usize = 10 << 20;
 /// Connections at one time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 1_024;
 /// Longest wait for a request's head, also for the next one on an idle connection.
-const HEAD_WAIT: Duration = Duration::from_secs(60);
+const HEAD_WAIT: Duration = Duration::from_mins(1);
 /// Longest wait for a request's body.
 pub(crate) const BODY_WAIT: Duration = Duration::from_secs(30);
 /// Pause when the system has no more sockets.

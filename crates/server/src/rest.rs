@@ -33,7 +33,7 @@ use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// Longest work on one request, streams excepted.
-const WORK_MAX: Duration = Duration::from_secs(60);
+const WORK_MAX: Duration = Duration::from_mins(1);
 
 /// What handlers need.
 pub(crate) struct App {

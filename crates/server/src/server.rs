@@ -33,7 +33,7 @@ const PING_WAIT: Duration = Duration::from_secs(5);
 /// How often leases of the store are looked at.
 const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 /// How often apps and numbers are tidied.
-const SWEEP_EVERY: Duration = Duration::from_secs(600);
+const SWEEP_EVERY: Duration = Duration::from_mins(10);
 
 /// Why a server cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +88,14 @@ pub struct Running {
     pub cf_addr: Option<SocketAddr>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    follower: Follower,
+}
+
+/// What keeps the view as new as the store. It ends last, because whoever ends still writes.
+#[derive(Clone, Debug, Default)]
+struct Follower {
+    stop: CancellationToken,
+    tasks: TaskTracker,
 }
 
 impl Server {
@@ -109,14 +117,16 @@ impl Server {
         };
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
+        let follower = Follower::default();
         let running = Running {
             rest_addr: address(&rest, config.listen),
             agents_addr: address(&agents, config.agents),
             cf_addr: cf.as_ref().zip(config.cf_policy).map(|(listener, wanted)| address(listener, wanted)),
             stop: stop.clone(),
             tasks: tasks.clone(),
+            follower: follower.clone(),
         };
-        let parts = Parts::new(store, &tasks, &stop)?;
+        let parts = Parts::new(store, &tasks, &stop, &follower)?;
         parts.serve_rest(rest);
         parts.serve_agents(agents);
         if let Some(listener) = cf {
@@ -135,12 +145,16 @@ impl Running {
         if tokio::time::timeout(GRACE, self.tasks.wait()).await.is_err() {
             tracing::warn!(tasks = self.tasks.len(), "calls were still open when the server stopped");
         }
+        self.follower.stop.cancel();
+        self.follower.tasks.close();
+        self.follower.tasks.wait().await;
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.stop.cancel();
+        self.follower.stop.cancel();
     }
 }
 
@@ -186,8 +200,13 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(store: Arc<dyn Store>, tasks: &TaskTracker, stop: &CancellationToken) -> Result<Self, StartError> {
-        let registry = Registry::start(Arc::clone(&store), tasks, stop.clone())?;
+    fn new(
+        store: Arc<dyn Store>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+        follower: &Follower,
+    ) -> Result<Self, StartError> {
+        let registry = Registry::start(Arc::clone(&store), &follower.tasks, follower.stop.clone())?;
         let flows = Flows::new();
         let metrics = Arc::new(Metrics::new());
         let agents = Agents::new(

@@ -1,5 +1,7 @@
 //! The server over real sockets on loopback, with a store in memory and a client that plays an agent.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of tests stop a test as tests do")]
+
 #[path = "server/agent.rs"]
 mod agent;
 #[path = "server/cf.rs"]

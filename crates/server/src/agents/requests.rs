@@ -40,7 +40,7 @@ async fn reply(shared: &Shared, body: request::Body) -> Result<reply::Body, stre
         request::Body::LeaseBlock(lease) => lease_block(shared, &lease).await,
         request::Body::ReturnBlock(block) => return_block(shared, &block).await,
         request::Body::ResolveWorkload(workload) => resolve(shared, &workload).await,
-        request::Body::NameIdentity(name) => name_identity(shared, &name),
+        request::Body::NameIdentity(name) => name_identity(shared, name),
     }
 }
 
@@ -74,7 +74,7 @@ async fn resolve(shared: &Shared, request: &stream::ResolveWorkload) -> Result<r
     Ok(reply::Body::Workload(wire::resolved(&resolved)))
 }
 
-fn name_identity(shared: &Shared, request: &stream::NameIdentity) -> Result<reply::Body, stream::Problem> {
+fn name_identity(shared: &Shared, request: stream::NameIdentity) -> Result<reply::Body, stream::Problem> {
     let unknown = |text: String| stream::Problem {
         code: Code::NotFound.as_str().to_owned(),
         message: text,

@@ -117,12 +117,11 @@ fn check(version: Version, found: &Found) -> Result<(), Invalid> {
         // The original has no upper limit here.
         Version::V0 if start < 0 => return Err(Invalid::Port(start)),
         Version::V0 if start == 0 => return Err(Invalid::NoPort),
-        Version::V0 => {}
         Version::V1 if start > end => return Err(Invalid::Reversed(start, end)),
         Version::V1 if start < 0 => return Err(Invalid::Start(start)),
         Version::V1 if start == 0 => return Err(Invalid::NoStart),
         Version::V1 if end > 65_535 => return Err(Invalid::End(end)),
-        Version::V1 => {}
+        Version::V0 | Version::V1 => {}
     }
     if found.tagged { Err(Invalid::Tags) } else { Ok(()) }
 }

@@ -258,6 +258,11 @@ impl Registry {
             );
         }
         let view = self.fresh_view().await?;
+        let held = view.policies.get(draft.name.as_str()).map_or(0, |held| held.value.rules.len());
+        let total = (view.tables.rule_count() + draft.rules.len()).saturating_sub(held);
+        if total > isthmus_policy::RULES_MAX {
+            return too_large("the network".to_owned(), total, "rules", isthmus_policy::RULES_MAX);
+        }
         let mut names = Names { view: &view, known: HashMap::new(), new: BTreeMap::new() };
         let mut resolved = ResolvedRules::default();
         let mut seen = BTreeSet::new();

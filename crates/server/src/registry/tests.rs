@@ -1,1 +1,354 @@
+//! Several registries on one store: what must be given once is given once.
 
+use super::{
+    ClusterDraft, NodeDraft, PoolDraft, Registry, WorkloadDraft, clusters::ClusterError, pools::PoolError,
+};
+use crate::kinds::{self, CfPolicy, StoredEndpoint, StoredIdentity, prefix};
+use isthmus_core::{Identity, Labels, NodeName, Platform};
+use isthmus_store::{MemoryStore, Store};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uuid::Uuid;
+
+struct Rig {
+    store: Arc<dyn Store>,
+    registries: Vec<Arc<Registry>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Rig {
+    async fn start(count: usize) -> Self {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let registries: Vec<_> =
+            (0..count).map(|_| Registry::start(Arc::clone(&store), &tasks, stop.clone()).unwrap()).collect();
+        let rig = Self { store, registries, stop };
+        rig.cluster("red", Platform::Kubernetes).await;
+        rig.cluster("green", Platform::CloudFoundry).await;
+        rig
+    }
+
+    fn one(&self) -> &Arc<Registry> {
+        &self.registries[0]
+    }
+
+    async fn cluster(&self, name: &str, platform: Platform) {
+        let draft = ClusterDraft {
+            name: name.parse().unwrap(),
+            labels: Labels::new(),
+            platform,
+            closed: None,
+            reject: None,
+        };
+        self.one().create_cluster(&draft, false).await.unwrap();
+    }
+
+    async fn pool(&self, name: &str, cluster: &str, cidr: &str) {
+        self.one().create_pool(&pool(name, cluster, cidr), false).await.unwrap();
+    }
+
+    async fn node(&self, name: &str, number: u8) -> NodeName {
+        self.one().register_node(&node(name, number)).await.unwrap();
+        name.parse().unwrap()
+    }
+
+    fn identities(&self) -> BTreeMap<String, StoredIdentity> {
+        let range = self.store.range(prefix::IDENTITY, None, 0).unwrap();
+        range
+            .entries
+            .into_iter()
+            .map(|entry| (entry.key.clone(), kinds::decode(&entry.key, &entry.value).unwrap()))
+            .collect()
+    }
+}
+
+fn pool(name: &str, cluster: &str, cidr: &str) -> PoolDraft {
+    PoolDraft {
+        name: name.parse().unwrap(),
+        labels: Labels::new(),
+        cluster: cluster.parse().unwrap(),
+        cidrs: vec![cidr.to_owned()],
+        block_len: None,
+    }
+}
+
+fn node(name: &str, number: u8) -> NodeDraft {
+    NodeDraft {
+        name: name.parse().unwrap(),
+        addresses: vec![format!("192.0.2.{number}").parse().unwrap()],
+        clusters: vec!["red".parse().unwrap()],
+        agent_version: "test".to_owned(),
+        vxlan_port: 4789,
+        mtu: 1450,
+    }
+}
+
+fn workload(cluster: &str, app: &str, label: &str) -> WorkloadDraft {
+    let labels: Labels =
+        if label.is_empty() { Labels::new() } else { Labels::from([("tier".to_owned(), label.to_owned())]) };
+    WorkloadDraft {
+        cluster: cluster.parse().unwrap(),
+        id: format!("shop/{app}"),
+        group: "shop".to_owned(),
+        app: app.to_owned(),
+        labels,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_allocations_give_one_number_to_one_and_none_to_two() {
+    let rig = Rig::start(2).await;
+    // 32 callers on two servers ask for the same 24 workloads with two sets of labels, each in its own order.
+    let mut callers = Vec::new();
+    for caller in 0..32_usize {
+        let registry = Arc::clone(&rig.registries[caller % 2]);
+        callers.push(tokio::spawn(async move {
+            let mut found = BTreeMap::new();
+            for step in 0..48_usize {
+                let which = (step * 7 + caller * 5) % 48;
+                let (app, label) = (which / 2, ["", "front"][which % 2]);
+                let cluster = ["red", "green"][app % 2];
+                let resolved =
+                    registry.resolve_workload(&workload(cluster, &format!("app{app}"), label)).await.unwrap();
+                found.insert((app, label), resolved.identity);
+            }
+            found
+        }));
+    }
+    let mut agreed: Option<BTreeMap<(usize, &str), Identity>> = None;
+    for caller in callers {
+        let found = caller.await.unwrap();
+        assert_eq!(*agreed.get_or_insert_with(|| found.clone()), found, "callers disagree");
+    }
+    let agreed = agreed.unwrap();
+    let numbers: BTreeSet<Identity> = agreed.values().copied().collect();
+    assert_eq!((agreed.len(), numbers.len()), (48, 48), "a number was given twice");
+    assert_eq!(rig.identities().len(), 48, "a workload has a number too many");
+    for ((app, _), identity) in agreed {
+        assert_eq!(
+            app % 2 == 1,
+            identity.number() < Identity::TAG_LIMIT,
+            "Cloud Foundry's are below the limit"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_leases_never_give_a_block_twice() {
+    let rig = Rig::start(2).await;
+    rig.pool("red-1", "red", "10.64.0.0/20").await;
+    let mut callers = Vec::new();
+    for caller in 0..16_usize {
+        let name = rig.node(&format!("n{caller}"), caller as u8 + 1).await;
+        let registry = Arc::clone(&rig.registries[caller % 2]);
+        callers.push(tokio::spawn(async move {
+            let cluster = "red".parse().unwrap();
+            let mut blocks = Vec::new();
+            for _ in 0..4 {
+                blocks.push(registry.lease_block(&name, &cluster).await.unwrap().cidr);
+            }
+            blocks
+        }));
+    }
+    let mut all = BTreeSet::new();
+    for caller in callers {
+        for block in caller.await.unwrap() {
+            assert!(all.insert(block), "{block} was leased twice");
+        }
+    }
+    // All 64 blocks of the pool, and not one more.
+    assert_eq!(all.len(), 64);
+    let late = rig.one().lease_block(&"n0".parse().unwrap(), &"red".parse().unwrap()).await.unwrap_err();
+    assert!(late.to_string().contains("pool red-1 has no free block"), "{late}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_registrations_give_each_node_its_number() {
+    let rig = Rig::start(2).await;
+    let mut callers = Vec::new();
+    for number in 0..24_usize {
+        let registry = Arc::clone(&rig.registries[number % 2]);
+        callers.push(tokio::spawn(async move {
+            registry.register_node(&node(&format!("n{number}"), number as u8 + 1)).await.unwrap()
+        }));
+    }
+    let mut numbers = BTreeSet::new();
+    for caller in callers {
+        numbers.insert(caller.await.unwrap());
+    }
+    assert_eq!(numbers, (1..=24).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_pool_is_not_deleted_under_a_lease() {
+    for _ in 0..20 {
+        let rig = Rig::start(2).await;
+        rig.pool("red-1", "red", "10.64.0.0/26").await;
+        let name = rig.node("n1", 1).await;
+        let (cluster, pool_name) = ("red".parse().unwrap(), "red-1".parse().unwrap());
+        let (leased, deleted) = tokio::join!(
+            rig.registries[0].lease_block(&name, &cluster),
+            rig.registries[1].delete_pool(&pool_name, None, false)
+        );
+        assert!(leased.is_ok() != deleted.is_ok(), "{leased:?} {deleted:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_cluster_is_not_deleted_under_a_new_pool() {
+    for _ in 0..20 {
+        let rig = Rig::start(2).await;
+        let name = "red".parse().unwrap();
+        let draft = pool("red-1", "red", "10.64.0.0/24");
+        let (made, deleted) = tokio::join!(
+            rig.registries[0].create_pool(&draft, false),
+            rig.registries[1].delete_cluster(&name, None, false)
+        );
+        match (made, deleted) {
+            (Ok(()), Err(ClusterError::InUse { .. })) | (Err(PoolError::NoCluster(_)), Ok(())) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn rule_numbers_are_never_given_twice() {
+    let rig = Rig::start(2).await;
+    let mut callers = Vec::new();
+    for caller in 0..8_usize {
+        let registry = Arc::clone(&rig.registries[caller % 2]);
+        callers.push(tokio::spawn(async move { registry.rule_numbers(3_000).await.unwrap() }));
+    }
+    let mut all = HashSet::new();
+    for caller in callers {
+        for number in caller.await.unwrap() {
+            assert!(number > 0 && all.insert(number), "{number} twice");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_guid_that_was_named_first_moves_to_the_cluster_where_it_appears() {
+    let rig = Rig::start(1).await;
+    rig.cluster("grey", Platform::CloudFoundry).await;
+    let guid = Uuid::from_u128(7).to_string();
+    let policy = CfPolicy {
+        source: guid.clone(),
+        destination: guid.clone(),
+        protocol: "tcp".to_owned(),
+        start: 1,
+        end: 1,
+    };
+    rig.one().create_cf_policies(BTreeSet::from([policy])).await.unwrap();
+    let uuid = Uuid::from_u128(7);
+    assert_eq!(rig.one().view().workloads[&uuid].value.cluster, "green");
+    let draft = |cluster: &str| WorkloadDraft { id: guid.clone(), ..workload(cluster, "cart", "") };
+    let resolved = rig.one().resolve_workload(&draft("grey")).await.unwrap();
+    assert_eq!(rig.one().view().workloads[&uuid].value.cluster, "grey");
+    // Where it runs, it stays.
+    let name = rig.node("n1", 1).await;
+    let endpoint = endpoint(&resolved.uuid, resolved.identity, "10.64.0.1");
+    let changes = BTreeMap::from([("a/b/c".to_owned(), Some(endpoint))]);
+    rig.one().change_endpoints(&name, changes).await.unwrap();
+    let error = rig.one().resolve_workload(&draft("green")).await.unwrap_err();
+    assert!(error.to_string().contains("runs on cluster grey"), "{error}");
+}
+
+fn endpoint(workload: &Uuid, identity: Identity, address: &str) -> StoredEndpoint {
+    StoredEndpoint {
+        node: "n1".to_owned(),
+        cluster: "red".to_owned(),
+        workload: *workload,
+        identity: identity.number(),
+        addresses: vec![address.parse().unwrap()],
+        mac: String::new(),
+        host_interface: String::new(),
+        instance: String::new(),
+        labels: Labels::new(),
+        created_unix: 0,
+    }
+}
+
+#[tokio::test]
+async fn a_number_is_not_used_again_while_a_node_may_know_it() {
+    let rig = Rig::start(1).await;
+    let name = rig.node("n1", 1).await;
+    let registry = rig.one();
+    let first = registry.resolve_workload(&workload("green", "cart", "")).await.unwrap();
+    registry.delete_workload(first.uuid).await.unwrap();
+    let retired = rig.identities();
+    let held = retired.values().next().unwrap().retired.as_ref().unwrap();
+    assert_eq!(held.nodes, BTreeSet::from(["n1".to_owned()]));
+    // The node has not said that it is up to date: nothing changes.
+    assert_eq!(registry.sweep_identities(&BTreeSet::new()).await.unwrap(), 0);
+    registry.sweep_identities(&BTreeSet::from(["n1".to_owned()])).await.unwrap();
+    assert!(rig.identities().values().next().unwrap().retired.as_ref().unwrap().nodes.is_empty());
+    // The same workload gets another number meanwhile.
+    let again = registry.resolve_workload(&workload("green", "cart", "")).await.unwrap();
+    assert_ne!(again.identity, first.identity);
+    // A node that is deleted knows nothing any more.
+    registry.delete_workload(again.uuid).await.unwrap();
+    registry.delete_node(&name, false).await.unwrap();
+    registry.sweep_identities(&BTreeSet::new()).await.unwrap();
+    assert!(rig.identities().values().all(|held| held.retired.as_ref().unwrap().nodes.is_empty()));
+}
+
+#[tokio::test]
+async fn idle_apps_are_forgotten_unless_something_needs_them() {
+    let rig = Rig::start(1).await;
+    let registry = rig.one();
+    let name = rig.node("n1", 1).await;
+    let mut uuids = BTreeMap::new();
+    for app in ["idle", "running", "named", "scoped"] {
+        let resolved = registry.resolve_workload(&workload("red", app, "")).await.unwrap();
+        let old = crate::kinds::StoredWorkload { used_day: 0, ..resolved.workload };
+        let key = kinds::workload_key(resolved.uuid);
+        let txn = isthmus_store::Txn::new().then(isthmus_store::Operation::put(&key, kinds::encode(&old)));
+        registry.commit(txn).await.unwrap();
+        uuids.insert(app, (resolved.uuid, resolved.identity));
+    }
+    let (uuid, identity) = uuids["running"];
+    let changes = BTreeMap::from([("a/b/c".to_owned(), Some(endpoint(&uuid, identity, "10.64.0.1")))]);
+    registry.change_endpoints(&name, changes).await.unwrap();
+    let rule = super::RuleDraft { from: "named".to_owned(), to: "named".to_owned(), port: "any".to_owned() };
+    let policy = super::PolicyDraft {
+        name: "p".parse().unwrap(),
+        labels: Labels::new(),
+        reason: None,
+        rules: vec![rule],
+    };
+    registry.create_policy(&policy, false).await.unwrap();
+    let scopes = HashSet::from([uuids["scoped"].1]);
+    assert_eq!(registry.sweep_workloads(&scopes).await.unwrap(), 1);
+    let view = registry.view();
+    let left: Vec<&str> = uuids
+        .iter()
+        .filter(|(_, (uuid, _))| view.workloads.contains_key(uuid))
+        .map(|(app, _)| *app)
+        .collect();
+    assert_eq!(left, ["named", "running", "scoped"]);
+}
+
+#[tokio::test]
+async fn a_node_whose_deletion_was_cut_short_leaves_nothing() {
+    let rig = Rig::start(1).await;
+    rig.pool("red-1", "red", "10.64.0.0/24").await;
+    let name = rig.node("n1", 1).await;
+    rig.one().lease_block(&name, &"red".parse().unwrap()).await.unwrap();
+    // As after a crash between the two steps: the node is gone, its block is not.
+    let txn = isthmus_store::Txn::new().then(isthmus_store::Operation::delete(kinds::node_key("n1")));
+    rig.one().commit(txn).await.unwrap();
+    assert_eq!(rig.one().view().blocks.len(), 1);
+    rig.one().delete_all_leftovers().await.unwrap();
+    assert_eq!(rig.one().view().blocks.len(), 0);
+}

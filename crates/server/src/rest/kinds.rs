@@ -77,9 +77,9 @@ pub(super) async fn list<K: Kind>(State(app): Shared, params: Params) -> Result<
         items.push(object);
         last = Some(cursor);
     }
-    let list = List { revision: view.revision, items, next: last.filter(|_| more) };
+    let page = List { revision: view.revision, items, next: last.filter(|_| more) };
     drop(view);
-    Ok(Json(list).into_response())
+    Ok(Json(page).into_response())
 }
 
 /// `GET /KINDS/NAME`
@@ -95,7 +95,7 @@ pub(super) async fn one<K: Kind>(
     Ok(with_etag(&object))
 }
 
-/// An object with its ETag.
+/// An object with its `ETag`.
 pub(super) fn with_etag<S: Serialize>(object: &Resource<S>) -> Response {
     ([(header::ETAG, format!("\"{}\"", object.revision))], Json(object)).into_response()
 }

@@ -155,7 +155,7 @@ pub(super) async fn serve() -> Json<utoipa::openapi::OpenApi> {
 /// The whole document.
 pub(super) fn document() -> utoipa::openapi::OpenApi {
     let mut document = Schemas::openapi();
-    document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    env!("CARGO_PKG_VERSION").clone_into(&mut document.info.version);
     document.info.license = None;
     document.info.contact = None;
     for described in &OPERATIONS {

@@ -207,10 +207,15 @@ async fn blocks_are_leased_in_order_told_to_all_and_returned() {
     assert!(exhausted.message.contains("pool red-1 has no free block"), "{}", exhausted.message);
     let unknown = two.lease("violet").await.unwrap_err();
     assert_eq!(unknown.code, "ISE-0101");
-    two.until("all blocks", |agent| agent.view.keys().filter(|key| key.starts_with("block/")).count() == 4).await;
+    two.until("all blocks", |agent| agent.view.keys().filter(|key| key.starts_with("block/")).count() == 4)
+        .await;
     let give = |block: &str| request::Body::ReturnBlock(stream::ReturnBlock { block: block.to_owned() });
-    assert!(matches!(one.request(give("10.64.0.64/26")).await, reply::Body::Problem(problem) if problem.code == "ISE-0003"));
-    assert!(matches!(one.request(give("nonsense")).await, reply::Body::Problem(problem) if problem.code == "ISE-0001"));
+    assert!(
+        matches!(one.request(give("10.64.0.64/26")).await, reply::Body::Problem(problem) if problem.code == "ISE-0003")
+    );
+    assert!(
+        matches!(one.request(give("nonsense")).await, reply::Body::Problem(problem) if problem.code == "ISE-0001")
+    );
     assert!(matches!(one.request(give("10.64.0.0/26")).await, reply::Body::Empty(_)));
     assert!(matches!(one.request(give("10.64.0.0/26")).await, reply::Body::Empty(_)));
     two.until("one less", |agent| !agent.view.contains_key("block/10.64.0.0/26")).await;
@@ -227,7 +232,9 @@ async fn a_block_with_endpoints_does_not_return() {
     let give = request::Body::ReturnBlock(stream::ReturnBlock { block: block.clone() });
     let reply = agent.request(give.clone()).await;
     assert!(matches!(reply, reply::Body::Problem(problem) if problem.code == "ISE-0203"));
-    agent.say(from_agent::Body::EndpointGone(stream::EndpointGone { id: "cni:net/c1/eth0".to_owned() })).await;
+    agent
+        .say(from_agent::Body::EndpointGone(stream::EndpointGone { id: "cni:net/c1/eth0".to_owned() }))
+        .await;
     assert!(matches!(agent.request(give).await, reply::Body::Empty(_)));
 }
 
@@ -284,9 +291,12 @@ async fn names_and_labels_of_a_workload_may_change() {
     assert_ne!(labelled.identity, first.identity);
     let rollout = workload(agent.request(resolve("basket", &[("pod-template-hash", "x")])).await);
     assert_eq!(rollout.identity, first.identity);
-    let named = agent.request(request::Body::NameIdentity(stream::NameIdentity { identity: labelled.identity })).await;
+    let named = agent
+        .request(request::Body::NameIdentity(stream::NameIdentity { identity: labelled.identity }))
+        .await;
     assert_eq!(workload(named).name, "cf:acme/prod/basket@green");
-    let nobody = agent.request(request::Body::NameIdentity(stream::NameIdentity { identity: 0xabcdef })).await;
+    let nobody =
+        agent.request(request::Body::NameIdentity(stream::NameIdentity { identity: 0x00ab_cdef })).await;
     assert!(matches!(nobody, reply::Body::Problem(problem) if problem.code == "ISE-0002"));
 }
 
@@ -304,7 +314,9 @@ async fn a_rollout_tells_where_a_policy_is_in_force() {
     agent.synced().await;
     let before: Rollout = rig.client.get("/api/v1/policies/p/rollout").await.unwrap();
     assert_eq!((before.nodes, before.loaded, before.waiting), (1, 0, vec!["n1".to_owned()]));
-    agent.say(from_agent::Body::InForce(stream::InForce { revision: agent.revision, problem: String::new() })).await;
+    agent
+        .say(from_agent::Body::InForce(stream::InForce { revision: agent.revision, problem: String::new() }))
+        .await;
     let after: Rollout = rig.client.get("/api/v1/policies/p/rollout?wait=10").await.unwrap();
     assert_eq!((after.nodes, after.loaded), (1, 1));
     let node = eventually::<Resource<NodeSpec>>(&rig, "/api/v1/nodes/n1", |node| {
@@ -327,7 +339,11 @@ async fn why_asks_the_agent_of_the_destination() {
     eventually::<List<Resource<EndpointSpec>>>(&rig, "/api/v1/endpoints", |list| list.items.len() == 2).await;
     let asking = rig.client.get::<Why>("/api/v1/why?from=web&to=db&port=tcp:5432");
     let answering = async {
-        agent.until("the question", |agent| agent.other.iter().any(|body| matches!(body, to_agent::Body::Ask(_)))).await;
+        agent
+            .until("the question", |agent| {
+                agent.other.iter().any(|body| matches!(body, to_agent::Body::Ask(_)))
+            })
+            .await;
         let Some(to_agent::Body::Ask(ask)) = agent.other.pop_front() else { panic!("no question") };
         let Some(stream::ask::Body::Why(why)) = ask.body else { panic!("another question") };
         assert_eq!((why.from, why.to, why.protocol, why.port), (web.identity, db.identity, 6, 5432));
@@ -340,7 +356,9 @@ async fn why_asks_the_agent_of_the_destination() {
             denied_packets: 132,
         };
         let json = serde_json::to_string(&answer).unwrap();
-        agent.say(from_agent::Body::Answer(stream::Answer { id: ask.id, json, problem: String::new() })).await;
+        agent
+            .say(from_agent::Body::Answer(stream::Answer { id: ask.id, json, problem: String::new() }))
+            .await;
     };
     let (why, ()) = tokio::join!(asking, answering);
     let why = why.unwrap();
@@ -380,11 +398,16 @@ async fn flows_are_collected_while_somebody_watches() {
     let reader = tokio::spawn(async move {
         client
             .lines("/api/v1/flows?follow=true&verdict=denied&from=web", |line| {
-                line.is_empty() || { seen.send(line.to_owned()).unwrap(); false }
+                line.is_empty() || {
+                    seen.send(line.to_owned()).unwrap();
+                    false
+                }
             })
             .await
     });
-    let watching = |on| move |agent: &Agent| agent.other.contains(&to_agent::Body::WatchFlows(stream::WatchFlows { on }));
+    let watching = |on| {
+        move |agent: &Agent| agent.other.contains(&to_agent::Body::WatchFlows(stream::WatchFlows { on }))
+    };
     agent.until("watching", watching(true)).await;
     let flow = |verdict: &str, identity: u32| {
         serde_json::to_string(&Flow {
@@ -407,7 +430,7 @@ async fn flows_are_collected_while_somebody_watches() {
     };
     let json = vec![
         flow("allowed", web.identity),
-        flow("denied", 0xabcdef),
+        flow("denied", 0x00ab_cdef),
         "{".to_owned(),
         flow("denied", web.identity),
     ];

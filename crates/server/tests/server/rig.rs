@@ -5,8 +5,8 @@ use isthmus_api::{
     client::{Client, ClientError, Place},
     rest::{ClusterSpec, Draft, PolicySpec, PoolSpec, Problem, Resource, RuleSpec},
     stream::{
-        self, FromAgent, Hello, Reply, Request, ToAgent, agents_client::AgentsClient, from_agent, reply, request,
-        to_agent, upsert::Value,
+        self, FromAgent, Hello, Reply, Request, ToAgent, agents_client::AgentsClient, from_agent, reply,
+        request, to_agent, upsert::Value,
     },
 };
 use isthmus_server::{Config, Running, Server};
@@ -54,12 +54,10 @@ impl Rig {
     }
 
     pub(crate) async fn cluster(&self, name: &str, platform: &str, default: Option<&str>) {
-        let spec = ClusterSpec {
-            platform: platform.to_owned(),
-            default: default.map(str::to_owned),
-            deny: None,
-        };
-        let _: Resource<ClusterSpec> = self.client.post("/api/v1/clusters", &draft(name, spec)).await.unwrap();
+        let spec =
+            ClusterSpec { platform: platform.to_owned(), default: default.map(str::to_owned), deny: None };
+        let _: Resource<ClusterSpec> =
+            self.client.post("/api/v1/clusters", &draft(name, spec)).await.unwrap();
     }
 
     pub(crate) async fn pool(&self, name: &str, cluster: &str, cidrs: &[&str]) {
@@ -72,7 +70,12 @@ impl Rig {
     }
 
     /// The problem that a call is refused with.
-    pub(crate) async fn refusal<B: serde::Serialize>(&self, method: Method, path: &str, body: Option<&B>) -> Problem {
+    pub(crate) async fn refusal<B: serde::Serialize>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+    ) -> Problem {
         match self.client.call::<B, serde_json::Value>(method, path, body).await {
             Err(ClientError::Problem(problem)) => problem,
             other => panic!("{path}: {other:?}"),
@@ -94,7 +97,11 @@ impl Rig {
     }
 }
 
-pub(crate) async fn raw(place: std::net::SocketAddr, head: &str, body: &[u8]) -> (StatusCode, String, String) {
+pub(crate) async fn raw(
+    place: std::net::SocketAddr,
+    head: &str,
+    body: &[u8],
+) -> (StatusCode, String, String) {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut stream = tokio::net::TcpStream::connect(place).await.unwrap();
     let length = body.len();
@@ -204,7 +211,8 @@ impl Agent {
 
     /// Takes in one message.
     pub(crate) async fn step(&mut self) -> Result<bool, Status> {
-        let message = tokio::time::timeout(PATIENCE, self.inbound.message()).await.expect("a message in time");
+        let message =
+            tokio::time::timeout(PATIENCE, self.inbound.message()).await.expect("a message in time");
         let body = message?.ok_or_else(|| Status::cancelled("end"))?.body.unwrap();
         match body {
             to_agent::Body::Welcome(welcome) => self.number = welcome.node_number,
@@ -244,9 +252,8 @@ impl Agent {
                 self.step().await.unwrap();
             }
         };
-        if tokio::time::timeout(PATIENCE, wait).await.is_err() {
-            panic!("not in time: {what}");
-        }
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(waited.is_ok(), "not in time: {what}");
     }
 
     /// How the server ends the call.
@@ -271,7 +278,10 @@ impl Agent {
     }
 
     pub(crate) async fn lease(&mut self, cluster: &str) -> Result<String, stream::Problem> {
-        match self.request(request::Body::LeaseBlock(stream::LeaseBlock { cluster: cluster.to_owned() })).await {
+        match self
+            .request(request::Body::LeaseBlock(stream::LeaseBlock { cluster: cluster.to_owned() }))
+            .await
+        {
             reply::Body::Block(block) => Ok(block.cidr),
             reply::Body::Problem(problem) => Err(problem),
             other => panic!("{other:?}"),
