@@ -77,6 +77,8 @@ install_rust_parts() {
 }
 
 # The BPF linker uses the very LLVM that the compiler ships: it must be the same version, and no other copy is needed.
+# Its own build script looks for llvm-config, which Debian's LLVM would answer with another version: it is left out
+# (no-llvm-linking), and the linker is told directly.
 install_bpf_linker() {
   if bpf-linker --version >/dev/null 2>&1; then
     say "$(bpf-linker --version) is there"
@@ -88,8 +90,9 @@ install_bpf_linker() {
   libraries=$(mktemp -d)
   say "building bpf-linker $BPF_LINKER_VERSION against Rust's LLVM $llvm (about two minutes)"
   ln -s "$(find "$sysroot/lib" -maxdepth 1 -name 'libLLVM.so.*' | head -n 1)" "$libraries/libLLVM.so"
-  RUSTFLAGS="-L native=$libraries -C link-arg=-Wl,-rpath,$sysroot/lib" \
-    cargo install bpf-linker --locked --force --version "$BPF_LINKER_VERSION" --no-default-features --features "llvm-$llvm"
+  RUSTFLAGS="-L native=$libraries -C link-arg=-lLLVM -C link-arg=-Wl,-rpath,$sysroot/lib" \
+    cargo install bpf-linker --locked --force --version "$BPF_LINKER_VERSION" \
+    --no-default-features --features "llvm-$llvm,no-llvm-linking"
   rm -r "$libraries"
 }
 
