@@ -125,11 +125,11 @@ fn say(line: &str) {
 /// Says on standard error what went wrong and returns the exit code for it.
 fn fail(what: &str, error: &std::io::Error) -> u8 {
     use std::io::{ErrorKind, Write as _};
-    let _closed = writeln!(std::io::stderr(), "{what}: {error}");
-    match error.kind() {
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => TIMED_OUT,
-        _ => UNREACHABLE,
-    }
+    // A read that waits too long says that the resource is unavailable, which helps nobody.
+    let late = matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock);
+    let why = if late { "no answer in time".to_owned() } else { error.to_string() };
+    let _closed = writeln!(std::io::stderr(), "{what}: {why}");
+    if late { TIMED_OUT } else { UNREACHABLE }
 }
 
 /// Lets this process open as many files as the system allows it at all.

@@ -152,6 +152,8 @@ sandbox_image = "{PAUSE_IMAGE}"
 # Without CAP_SYS_RESOURCE the kernel refuses the negative score of a sandbox.
 restrict_oom_score_adj = true
 disable_apparmor = true
+# Network namespaces are found again after a crash where everything else of this containerd is.
+netns_mounts_under_state_dir = true
 stream_server_address = "127.0.0.1"
 stream_server_port = "0"
 [plugins."io.containerd.grpc.v1.cri".cni]
