@@ -33,7 +33,9 @@ fn build(ebpf: &Path, target: &Path) -> Result<(), Box<dyn std::error::Error>> {
     cargo.current_dir(ebpf).args(["build", "--release", "--locked", "--target", "bpfel-unknown-none"]);
     cargo.args(["-Z", "build-std=core", "--target-dir"]).arg(target);
     // The outer build's flags and wrappers (clippy, coverage) are not for this target.
-    for name in ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
+    for name in
+        ["RUSTFLAGS", "RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"]
+    {
         cargo.env_remove(name);
     }
     for (name, _) in env::vars().filter(|(name, _)| name.starts_with("CARGO_PROFILE_")) {

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn prefixes_cover_exactly_their_range() {
-        let ranges = [(0, 65535), (1, 65535), (80, 80), (8000, 8010), (1, 1), (65535, 65535), (3, 32769), (0, 0)];
+        let ranges =
+            [(0, 65535), (1, 65535), (80, 80), (8000, 8010), (1, 1), (65535, 65535), (3, 32769), (0, 0)];
         for (first, last) in ranges {
             let mut count = 0;
             let mut next = u32::from(first);

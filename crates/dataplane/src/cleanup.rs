@@ -1,11 +1,6 @@
 //! Finds all that we put on a host, and removes it.
 
-use crate::{
-    firewall,
-    host::LINK_PREFIX,
-    netlink::Netlink,
-    program::remove_filters,
-};
+use crate::{firewall, host::LINK_PREFIX, netlink::Netlink, program::remove_filters};
 use isthmus_core::NodeName;
 use std::{fs, io, path::Path};
 

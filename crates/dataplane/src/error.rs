@@ -7,13 +7,17 @@ use std::{io, net::IpAddr, path::PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The tunnel address is on no interface.
-    #[error("no interface of this node has the address {address}: set `address` to one that `ip address` shows")]
+    #[error(
+        "no interface of this node has the address {address}: set `address` to one that `ip address` shows"
+    )]
     NoUplink {
         /// The address asked for.
         address: IpAddr,
     },
     /// Not IPv4.
-    #[error("the overlay needs an IPv4 underlay for now, {address} is not: set `address` to an IPv4 address of this node")]
+    #[error(
+        "the overlay needs an IPv4 underlay for now, {address} is not: set `address` to an IPv4 address of this node"
+    )]
     Family {
         /// The address asked for.
         address: IpAddr,
@@ -33,7 +37,9 @@ pub enum OpenError {
         needed: u32,
     },
     /// The configured MTU does not fit.
-    #[error("`mtu` is {asked}, but {interface} carries at most {largest} bytes of a container's packet: set it to {largest} or less, or leave it out")]
+    #[error(
+        "`mtu` is {asked}, but {interface} carries at most {largest} bytes of a container's packet: set it to {largest} or less, or leave it out"
+    )]
     MtuAsked {
         /// As configured.
         asked: u32,
@@ -43,7 +49,9 @@ pub enum OpenError {
         largest: u32,
     },
     /// Somebody else has the overlay's port.
-    #[error("UDP port {port} is taken by {owner}: stop it, or set `vxlan_port` to another port on every node")]
+    #[error(
+        "UDP port {port} is taken by {owner}: stop it, or set `vxlan_port` to another port on every node"
+    )]
     PortTaken {
         /// The port.
         port: u16,

@@ -49,7 +49,8 @@ fn parse(bytes: &[u8]) -> Option<Event> {
     }
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let half = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-    let address = |at: usize| Some(unmapped_address([word(at)?, word(at + 4)?, word(at + 8)?, word(at + 12)?]));
+    let address =
+        |at: usize| Some(unmapped_address([word(at)?, word(at + 4)?, word(at + 8)?, word(at + 12)?]));
     let reason = Reason::from_number(bytes[57])?;
     Some(Event {
         time_ns: u64::from_ne_bytes(bytes.get(0..8)?.try_into().ok()?),

@@ -70,11 +70,17 @@ fn map_port(text: &mut String, port: &MappedPort) {
         // Loopback addresses would need route_localnet, which opens more than this port.
         _ => "fib daddr type local ip daddr != 127.0.0.0/8".to_owned(),
     };
-    let _ = writeln!(text, "\t\t{at} {protocol} dport {} dnat to {target}:{}", port.host_port, port.target.port());
+    let _ = writeln!(
+        text,
+        "\t\t{at} {protocol} dport {} dnat to {target}:{}",
+        port.host_port,
+        port.target.port()
+    );
 }
 
 fn ipv4_elements(nets: impl Iterator<Item = IpNet>) -> String {
-    let mut elements: Vec<_> = nets.filter(|net| net.addr().is_ipv4()).map(|net| net.trunc().to_string()).collect();
+    let mut elements: Vec<_> =
+        nets.filter(|net| net.addr().is_ipv4()).map(|net| net.trunc().to_string()).collect();
     elements.sort();
     elements.dedup();
     if elements.is_empty() { String::new() } else { format!("elements = {{ {} }};", elements.join(", ")) }
@@ -92,10 +98,16 @@ pub(crate) fn remove() -> Result<(), ApplyError> {
 }
 
 fn run(rules: &str) -> io::Result<()> {
-    let spawned =
-        Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let spawned = Command::new("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn();
     let mut child = spawned.map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => io::Error::new(source.kind(), "nft is not installed: install the package nftables"),
+        io::ErrorKind::NotFound => {
+            io::Error::new(source.kind(), "nft is not installed: install the package nftables")
+        }
         _ => source,
     })?;
     if let Some(mut stdin) = child.stdin.take() {

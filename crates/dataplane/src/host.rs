@@ -24,7 +24,12 @@ pub(crate) fn mapped_address(address: IpAddr) -> Address {
         IpAddr::V6(address) => {
             let octets = address.octets();
             std::array::from_fn(|word| {
-                u32::from_ne_bytes([octets[word * 4], octets[word * 4 + 1], octets[word * 4 + 2], octets[word * 4 + 3]])
+                u32::from_ne_bytes([
+                    octets[word * 4],
+                    octets[word * 4 + 1],
+                    octets[word * 4 + 2],
+                    octets[word * 4 + 3],
+                ])
             })
         }
     }
@@ -85,7 +90,8 @@ pub(crate) fn container_mtu(uplink: &Interface, asked: Option<u32>) -> Result<u3
 
 /// The VXLAN device, made or found. One with another port is made anew.
 pub(crate) fn vxlan_device(netlink: &mut Netlink, port: u16, mtu: u32) -> Result<u32, OpenError> {
-    let failed = |source| OpenError::Apply(ApplyError { what: format!("make the device {VXLAN_DEVICE}"), source });
+    let failed =
+        |source| OpenError::Apply(ApplyError { what: format!("make the device {VXLAN_DEVICE}"), source });
     if let Some(device) = netlink.interface(VXLAN_DEVICE).map_err(failed)? {
         if device.vxlan == Some((port, true)) && device.mac == Some(GATEWAY_MAC) && device.up {
             if device.mtu != mtu {
@@ -190,6 +196,9 @@ mod tests {
     #[test]
     fn an_mtu_that_cannot_carry_the_overlay_is_refused() {
         assert!(matches!(container_mtu(&interface(600), None), Err(OpenError::Mtu { mtu: 600, .. })));
-        assert!(matches!(container_mtu(&interface(1500), Some(1451)), Err(OpenError::MtuAsked { largest: 1450, .. })));
+        assert!(matches!(
+            container_mtu(&interface(1500), Some(1451)),
+            Err(OpenError::MtuAsked { largest: 1450, .. })
+        ));
     }
 }

@@ -112,7 +112,11 @@ impl Dataplane {
     }
 
     /// Puts this object's programs where an earlier agent's are, and on the uplink and the VXLAN device.
-    fn take_over(&self, uplink: &netlink::Interface, netlink: &mut netlink::Netlink) -> Result<(), ApplyError> {
+    fn take_over(
+        &self,
+        uplink: &netlink::Interface,
+        netlink: &mut netlink::Netlink,
+    ) -> Result<(), ApplyError> {
         let interfaces = netlink.interfaces().map_err(ApplyError::of("list the node's interfaces"))?;
         for interface in &interfaces {
             let name = interface.name.as_str();
@@ -216,7 +220,8 @@ impl Dataplane {
     ///
     /// [`AttachError`]: nothing is left behind.
     pub fn attach(&self, netns: BorrowedFd<'_>, request: &LinkRequest) -> Result<Link, AttachError> {
-        let slot = self.tables.slot(request.identity).ok_or(AttachError::NoTable { identity: request.identity })?;
+        let slot =
+            self.tables.slot(request.identity).ok_or(AttachError::NoTable { identity: request.identity })?;
         let surroundings = link::Surroundings {
             maps: &self.maps,
             programs: &self.programs,
@@ -247,10 +252,18 @@ impl Dataplane {
     /// # Errors
     ///
     /// The identity is as it was.
-    pub fn set_identity(&self, host_interface: &str, address: IpAddr, identity: Identity) -> Result<(), ApplyError> {
+    pub fn set_identity(
+        &self,
+        host_interface: &str,
+        address: IpAddr,
+        identity: Identity,
+    ) -> Result<(), ApplyError> {
         let missing = || ApplyError {
             what: format!("change the identity of {host_interface}"),
-            source: std::io::Error::new(std::io::ErrorKind::NotFound, format!("no rules of {identity} are loaded")),
+            source: std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                format!("no rules of {identity} are loaded"),
+            ),
         };
         let slot = self.tables.slot(identity).ok_or_else(missing)?;
         link::set_identity(&self.maps, address, identity, slot)

@@ -100,8 +100,10 @@ fn make(
     }
     maps.endpoint_by_address.set(&value.address, &value).map_err(failed("enter the address"))?;
     settle_interface(name)?;
-    configure_host(host, surroundings, outer.index, address, mac).map_err(failed("configure the host's side"))?;
-    configure_inside(inside, &request.interface, address).map_err(failed("configure the container's side"))?;
+    configure_host(host, surroundings, outer.index, address, mac)
+        .map_err(failed("configure the host's side"))?;
+    configure_inside(inside, &request.interface, address)
+        .map_err(failed("configure the container's side"))?;
     Ok(Link {
         host_interface: name.clone(),
         host_ifindex: outer.index,
@@ -142,7 +144,12 @@ fn configure_inside(inside: &mut Netlink, interface: &str, address: Ipv4Addr) ->
 }
 
 /// Removes a container's link and all that is known of it. That it is not there does not matter.
-pub(crate) fn detach(maps: &Maps, programs: &Programs, host_interface: &str, address: IpAddr) -> Result<(), ApplyError> {
+pub(crate) fn detach(
+    maps: &Maps,
+    programs: &Programs,
+    host_interface: &str,
+    address: IpAddr,
+) -> Result<(), ApplyError> {
     let failed = |source: io::Error| ApplyError { what: format!("remove the link {host_interface}"), source };
     let mut netlink = Netlink::open().map_err(failed)?;
     let index = netlink.interface(host_interface).map_err(failed)?.map(|interface| interface.index);
@@ -221,8 +228,10 @@ fn link(host_interface: String, host_ifindex: u32, value: Option<EndpointValue>,
 /// A container in the node's own namespace would share the node's interfaces.
 fn check_namespace(netns: BorrowedFd<'_>) -> Result<(), AttachError> {
     let failed = ApplyError::of("look at the container's network namespace");
-    let theirs = netns.try_clone_to_owned().map(File::from).and_then(|file| file.metadata()).map_err(failed)?;
-    let ours = std::fs::metadata("/proc/thread-self/ns/net").map_err(ApplyError::of("look at the node's namespace"))?;
+    let theirs =
+        netns.try_clone_to_owned().map(File::from).and_then(|file| file.metadata()).map_err(failed)?;
+    let ours = std::fs::metadata("/proc/thread-self/ns/net")
+        .map_err(ApplyError::of("look at the node's namespace"))?;
     if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) {
         return Err(AttachError::OwnNamespace);
     }

@@ -1,15 +1,13 @@
 //! rtnetlink, one request at a time on a blocking socket: an attach is a handful of requests, and waits for each.
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage, AddressScope},
-    link::{
-        InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags,
-        LinkInfo, LinkMessage,
-    },
+    link::{InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -147,7 +145,8 @@ impl Netlink {
 
     /// Index of the interface that has an address.
     pub(crate) fn address_owner(&mut self, address: IpAddr) -> io::Result<Option<u32>> {
-        let answers = self.exchange(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
+        let answers =
+            self.exchange(RouteNetlinkMessage::GetAddress(AddressMessage::default()), NLM_F_DUMP)?;
         Ok(answers.into_iter().find_map(|answer| match answer {
             RouteNetlinkMessage::NewAddress(message) => {
                 let own = |attribute: &AddressAttribute| match attribute {
@@ -202,7 +201,10 @@ impl Netlink {
         let answers = match self.exchange(RouteNetlinkMessage::GetRoute(message), 0) {
             Ok(answers) => answers,
             Err(error)
-                if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL)) =>
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EINVAL)
+                ) =>
             {
                 return Ok(None);
             }
@@ -262,7 +264,9 @@ impl Netlink {
             }
             match message.payload {
                 NetlinkPayload::Error(error) => {
-                    return error.code.map_or(Ok(true), |code| Err(io::Error::from_raw_os_error(-code.get())));
+                    return error
+                        .code
+                        .map_or(Ok(true), |code| Err(io::Error::from_raw_os_error(-code.get())));
                 }
                 NetlinkPayload::Done(_) => return Ok(true),
                 NetlinkPayload::InnerMessage(inner) => {
@@ -361,7 +365,8 @@ fn our_route(answer: RouteNetlinkMessage, ifindex: u32) -> Option<(Ipv4Addr, u8)
     if message.header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) {
         return None;
     }
-    let over = message.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(index) if *index == ifindex));
+    let over =
+        message.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(index) if *index == ifindex));
     let destination = message.attributes.iter().find_map(|attribute| match attribute {
         RouteAttribute::Destination(RouteAddress::Inet(address)) => Some(*address),
         _ => None,

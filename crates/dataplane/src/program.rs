@@ -16,8 +16,8 @@ use aya::{
     },
 };
 use isthmus_dataplane_common::{
-    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, LAYOUT_VERSION, NodeValue,
-    PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
+    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, LAYOUT_VERSION,
+    NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
 };
 use std::{
     fs, io,
@@ -76,8 +76,8 @@ pub(crate) struct Constants {
 pub(crate) struct Programs {
     classifiers: Mutex<Vec<(Hook, SchedClassifier)>>,
     links: PathBuf,
-    all_programs: PathBuf,
-    programs_at: PathBuf,
+    versions: PathBuf,
+    version: PathBuf,
     mode: AttachMode,
 }
 
@@ -97,8 +97,11 @@ pub(crate) struct Maps {
     pub(crate) counter: Map<u32, u64>,
 }
 
+/// How many entries a map shall have; `None`: as in the object.
+type Size = fn(&Limits) -> Option<u32>;
+
 /// Maps in the object, with what limits them.
-const MAPS: [(&str, fn(&Limits) -> Option<u32>); 14] = [
+const MAPS: [(&str, Size); 14] = [
     ("ENDPOINT_BY_IFINDEX", |limits| Some(limits.endpoints)),
     ("ENDPOINT_BY_ADDRESS", |limits| Some(limits.endpoints)),
     ("BLOCK", |limits| Some(limits.blocks)),
@@ -133,16 +136,15 @@ pub(crate) fn open(
     let all_programs = pins.join("programs");
     let programs_at = all_programs.join(format!("{:016x}", fingerprint(constants)));
     for directory in [&maps_at, &links, &programs_at] {
-        fs::create_dir_all(directory).map_err(|source| OpenError::Bpffs { path: directory.clone(), source })?;
+        fs::create_dir_all(directory)
+            .map_err(|source| OpenError::Bpffs { path: directory.clone(), source })?;
     }
-    let classifiers = match pinned_programs(&programs_at) {
-        Some(classifiers) => classifiers,
-        None => {
-            load(&maps_at, &programs_at, limits, constants)?;
-            let missing = || ApplyError { what: "open the pinned programs".into(), source: io::ErrorKind::NotFound.into() };
-            pinned_programs(&programs_at).ok_or_else(missing)?
-        }
-    };
+    if pinned_programs(&programs_at).is_none() {
+        load(&maps_at, &programs_at, limits, constants)?;
+    }
+    let missing =
+        || ApplyError { what: "open the pinned programs".into(), source: io::ErrorKind::NotFound.into() };
+    let classifiers = pinned_programs(&programs_at).ok_or_else(missing)?;
     let maps = Maps::open(&maps_at)?;
     let failed = |error: &dyn std::fmt::Display| ApplyError {
         what: "open the ring buffer of verdicts".into(),
@@ -154,8 +156,8 @@ pub(crate) fn open(
     let programs = Programs {
         classifiers: Mutex::new(classifiers),
         links,
-        all_programs,
-        programs_at,
+        versions: all_programs,
+        version: programs_at,
         mode: settle(mode),
     };
     Ok((programs, maps, events))
@@ -190,11 +192,16 @@ fn load(maps_at: &Path, programs_at: &Path, limits: &Limits, constants: Constant
     for hook in Hook::ALL {
         let program = ebpf.program_mut(hook.program()).expect("the object has every program");
         let program: &mut SchedClassifier = program.try_into().expect("every program is a classifier");
-        program.load().map_err(|source| OpenError::Program { program: hook.program(), source: Box::new(source) })?;
+        program
+            .load()
+            .map_err(|source| OpenError::Program { program: hook.program(), source: Box::new(source) })?;
         let pin = programs_at.join(hook.program());
         // Left by an agent that was killed between two pins.
         let _ = fs::remove_file(&pin);
-        program.pin(&pin).map_err(io::Error::other).map_err(ApplyError::of(format!("pin {}", hook.program())))?;
+        program
+            .pin(&pin)
+            .map_err(io::Error::other)
+            .map_err(ApplyError::of(format!("pin {}", hook.program())))?;
     }
     Ok(())
 }
@@ -203,7 +210,9 @@ fn load(maps_at: &Path, programs_at: &Path, limits: &Limits, constants: Constant
 fn fingerprint(constants: Constants) -> u64 {
     let constants = format!("{constants:?}");
     let bytes = object().iter().chain(constants.as_bytes());
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The object, aligned as its reader needs it.
@@ -263,14 +272,16 @@ impl Programs {
         let program = program.expect("there is one for each hook");
         match self.mode {
             AttachMode::Clsact => attach_clsact(program, hook, interface),
-            AttachMode::Auto | AttachMode::Tcx => attach_tcx(program, hook, interface, &self.pin(hook, interface)),
+            AttachMode::Auto | AttachMode::Tcx => {
+                attach_tcx(program, hook, interface, &self.pin(hook, interface))
+            }
         }
     }
 
     /// Forgets the programs of earlier agents, which nothing runs any more.
     pub(crate) fn forget_earlier(&self) {
-        let Ok(entries) = fs::read_dir(&self.all_programs) else { return };
-        for entry in entries.flatten().filter(|entry| entry.path() != self.programs_at) {
+        let Ok(entries) = fs::read_dir(&self.versions) else { return };
+        for entry in entries.flatten().filter(|entry| entry.path() != self.version) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
@@ -295,7 +306,8 @@ impl Programs {
     pub(crate) fn pinned_interfaces(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(&self.links) else { return Vec::new() };
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        let mut names: Vec<_> = names.filter_map(|name| name.split_once('+').map(|(_, i)| i.to_owned())).collect();
+        let mut names: Vec<_> =
+            names.filter_map(|name| name.split_once('+').map(|(_, i)| i.to_owned())).collect();
         names.sort();
         names.dedup();
         names
@@ -364,7 +376,9 @@ pub(crate) fn foreign(interface: &str) -> Vec<String> {
     for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
         let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else { continue };
         let names = programs.iter().filter_map(|program| program.name_as_str().map(str::to_owned));
-        found.extend(names.filter(|name| !Hook::ALL.iter().any(|hook| hook.program().starts_with(name.as_str()))));
+        found.extend(
+            names.filter(|name| !Hook::ALL.iter().any(|hook| hook.program().starts_with(name.as_str()))),
+        );
     }
     found
 }

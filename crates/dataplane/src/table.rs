@@ -66,7 +66,8 @@ impl Tables {
             entries: 0,
         };
         for slot in (0..slots).rev() {
-            let value = maps.slot.value(&slot).map_err(ApplyError::of("read the loaded tables"))?.unwrap_or_default();
+            let value =
+                maps.slot.value(&slot).map_err(ApplyError::of("read the loaded tables"))?.unwrap_or_default();
             inner.next_generation = inner.next_generation.max(value.generation.wrapping_add(1));
             inner.next_table = inner.next_table.max(value.table + 1);
             match Identity::new(value.identity) {
@@ -129,7 +130,10 @@ impl Tables {
         let entries = compile(table, inner.next_table);
         self.check_room(table.identity, inner.entries + entries.len() as u64)?;
         let Some(slot) = inner.free_slots.last().copied() else {
-            return Err(full(table.identity, format!("all {} slots are in use: raise `limits.endpoints`", self.slots)));
+            return Err(full(
+                table.identity,
+                format!("all {} slots are in use: raise `limits.endpoints`", self.slots),
+            ));
         };
         let value = SlotValue {
             tuples: 0,
@@ -169,7 +173,14 @@ impl Tables {
     }
 
     /// Judges by what the kernel has, with the kernel's own function.
-    pub(crate) fn judge(&self, maps: &Maps, from: Identity, to: Identity, protocol: u8, port: u16) -> Option<Judgement> {
+    pub(crate) fn judge(
+        &self,
+        maps: &Maps,
+        from: Identity,
+        to: Identity,
+        protocol: u8,
+        port: u16,
+    ) -> Option<Judgement> {
         let slot = self.slot(to)?;
         let value = maps.slot.value(&slot).ok().flatten()?;
         let verdict =
@@ -204,7 +215,8 @@ impl Loaded {
         value: SlotValue,
         change: &Change,
     ) -> Result<(), ApplyError> {
-        let failed = |source| ApplyError { what: format!("change a rule towards {:06x}", value.identity), source };
+        let failed =
+            |source| ApplyError { what: format!("change a rule towards {:06x}", value.identity), source };
         let tuples = tuples(&entries);
         let wider = SlotValue { tuples: self.value.tuples | tuples, ..self.value };
         maps.slot.set(&self.slot, &wider).map_err(failed)?;
@@ -225,7 +237,8 @@ impl Loaded {
         entries: Vec<(PolicyKey, PolicyValue)>,
         value: SlotValue,
     ) -> Result<(), ApplyError> {
-        let failed = |source| ApplyError { what: format!("load the rules towards {:06x}", value.identity), source };
+        let failed =
+            |source| ApplyError { what: format!("load the rules towards {:06x}", value.identity), source };
         let (keys, values): (Vec<_>, Vec<_>) = entries.iter().copied().unzip();
         if let Err(source) = maps.policy.set_batch(&keys, &values) {
             // The old table is still in force; what was loaded of the new one goes.
@@ -301,8 +314,12 @@ fn compile(table: &Table, number: u32) -> Vec<(PolicyKey, PolicyValue)> {
 }
 
 fn expand(rule: &TableRule, table: u32, entries: &mut Vec<(PolicyKey, PolicyValue)>) {
-    let value =
-        PolicyValue { rule: rule.number, precedence: rule.precedence, deny: u8::from(rule.deny), reserved: 0 };
+    let value = PolicyValue {
+        rule: rule.number,
+        precedence: rule.precedence,
+        deny: u8::from(rule.deny),
+        reserved: 0,
+    };
     let key = PolicyKey {
         table,
         peer: rule.peer.number(),

@@ -134,21 +134,24 @@ fn make_error(ctx: &TcContext, packet: &Packet, code: u32, mtu: u32) -> bool {
     ip[4] = packet.source;
     // Words of options that are not sent are zero and change no sum.
     ip[2] |= (u32::from(checksum(&ip)) << 16).to_le();
-    store(ctx, ETHERNET_BYTES, &ip, ip_words * 4) && store(ctx, ETHERNET_BYTES + ip_words * 4, &icmp, size_of_val(&icmp))
+    store(ctx, ETHERNET_BYTES, &ip, ip_words * 4)
+        && store(ctx, ETHERNET_BYTES + ip_words * 4, &icmp, size_of_val(&icmp))
 }
 
 #[inline(always)]
 fn store<const N: usize>(ctx: &TcContext, offset: usize, words: &[u32; N], length: usize) -> bool {
     // SAFETY: `length` is at most the array's; the context is valid.
-    unsafe { bpf_skb_store_bytes(raw(ctx).cast(), offset as u32, words.as_ptr().cast(), length as u32, 0) == 0 }
+    unsafe {
+        bpf_skb_store_bytes(raw(ctx).cast(), offset as u32, words.as_ptr().cast(), length as u32, 0) == 0
+    }
 }
 
 /// RFC 1071, in the byte order of the packet.
 #[inline(always)]
 fn checksum<const N: usize>(words: &[u32; N]) -> u16 {
     // SAFETY: the array is valid, its length a multiple of 4.
-    let sum =
-        unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, words.as_ptr().cast_mut(), (N * 4) as u32, 0) } as u32;
+    let sum = unsafe { bpf_csum_diff(core::ptr::null_mut(), 0, words.as_ptr().cast_mut(), (N * 4) as u32, 0) }
+        as u32;
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     !(sum as u16)

@@ -2,15 +2,14 @@
 
 use crate::{
     event::{Told, count, now, tell},
-    passage::{Passage, target},
     maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
     packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
+    passage::{Passage, target},
 };
 use isthmus_dataplane_common::{
-    CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO, CONNECTION_FROM_LOW,
-    CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason, SLOT_NONE, SLOT_REJECT, SlotValue,
-    TOUCH_TICKS, mapped,
-    reason_allows,
+    CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO,
+    CONNECTION_FROM_LOW, CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason,
+    SLOT_NONE, SLOT_REJECT, SlotValue, TOUCH_TICKS, mapped, reason_allows,
     verdict::{self, Verdict},
 };
 
@@ -101,7 +100,8 @@ fn belongs(entry: &ConnectionValue, passage: &Passage) -> bool {
     // A SYN on a connection that has ended begins a new one.
     let syn = passage.packet.protocol == TCP && passage.packet.tcp_flags & (TCP_SYN | TCP_ACK) == TCP_SYN;
     let ended = entry.flags & CONNECTION_RESET != 0
-        || entry.flags & (CONNECTION_FIN_FROM | CONNECTION_FIN_TO) == (CONNECTION_FIN_FROM | CONNECTION_FIN_TO);
+        || entry.flags & (CONNECTION_FIN_FROM | CONNECTION_FIN_TO)
+            == (CONNECTION_FIN_FROM | CONNECTION_FIN_TO);
     !(syn && (ended || (!forward && entry.flags & CONNECTION_ESTABLISHED == 0)))
 }
 
@@ -266,7 +266,10 @@ fn judge_error(passage: &Passage, entry: Option<&'static mut ConnectionValue>) -
 
 #[inline(always)]
 fn refuse(passage: &Passage, reason: Reason, rule: u32) -> Fate {
-    tell(&passage.packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason: reason as u32 });
+    tell(
+        &passage.packet,
+        &Told { from: passage.from.identity, to: passage.to.identity, rule, reason: reason as u32 },
+    );
     Fate::Drop
 }
 

@@ -7,15 +7,15 @@ use crate::{
     event::{Told, tell},
     maps::{BLOCK, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, NODE, gateway, vxlan_port},
     packet::{
-        ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, NOBODY, Packet, UDP, ethertype, ifindex, mark, parse,
-        pull, read, tagged,
+        ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, NOBODY, Packet, UDP, ethertype,
+        ifindex, mark, parse, pull, read, tagged,
     },
     passage::{End, Passage},
 };
 use aya_ebpf::{maps::lpm_trie::Key, programs::TcContext};
 use isthmus_dataplane_common::{
-    BLOCK_LOCAL, BLOCK_PREFIX_MAX, BlockKey, BlockValue, EndpointValue, MARK_MAPPED, MARK_MASK,
-    MARK_NODE, Reason, SLOT_NONE, identity, mapped,
+    BLOCK_LOCAL, BLOCK_PREFIX_MAX, BlockKey, BlockValue, EndpointValue, MARK_MAPPED, MARK_MASK, MARK_NODE,
+    Reason, SLOT_NONE, identity, mapped,
 };
 
 /// Ethernet, IPv4, TCP without options: what is read of most packets.

@@ -115,8 +115,10 @@ fn encapsulate(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32
     header.checksum = header.ipv4_checksum();
     // SAFETY: `at` checked that 64 bytes are there; the struct is packed.
     unsafe { outer.write_unaligned(header) };
-    let mut next_hop =
-        bpf_redir_neigh { nh_family: AF_INET, __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: way.next_hop } };
+    let mut next_hop = bpf_redir_neigh {
+        nh_family: AF_INET,
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: way.next_hop },
+    };
     // SAFETY: the struct lives on the stack for the call.
     unsafe {
         bpf_redirect_neigh(way.ifindex, &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) as i32
@@ -205,7 +207,8 @@ struct Outer {
     inner_source: [u8; 6],
     inner_ethertype: u16,
 }
-const _: () = assert!(size_of::<Outer>() == ETHERNET_BYTES + OVERLAY_BYTES, "the headers are written in one piece");
+const _: () =
+    assert!(size_of::<Outer>() == ETHERNET_BYTES + OVERLAY_BYTES, "the headers are written in one piece");
 
 impl Outer {
     /// RFC 1071, over the IPv4 header as it is in the packet.

@@ -42,8 +42,13 @@ pub struct Told {
 pub fn tell(packet: &Packet, told: &Told) -> i32 {
     count_number(told.reason);
     let port = if packet.protocol == ICMP { u16::from(packet.icmp_type) } else { packet.destination_port };
-    let key =
-        SampleKey { from: told.from, to: told.to, port, protocol: packet.protocol, reason: told.reason as u8 };
+    let key = SampleKey {
+        from: told.from,
+        to: told.to,
+        port,
+        protocol: packet.protocol,
+        reason: told.reason as u8,
+    };
     let now = now();
     if let Some(sample) = SAMPLE.get_ptr_mut(key) {
         // SAFETY: the value lives as long as the program; counts may be off by a packet under contention.

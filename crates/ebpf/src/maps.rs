@@ -1,15 +1,16 @@
 //! The maps and the constants that userspace sets before loading. Sizes here are placeholders: the loader sets them.
 
+use crate::passage::Passage;
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
-use crate::passage::Passage;
 use core::ptr;
 use isthmus_dataplane_common::{
     Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, FragmentKey,
-    FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue, reason::REASONS_MAX,
+    FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
+    reason::REASONS_MAX,
 };
 
 #[map]
@@ -27,9 +28,11 @@ pub static SLOT: Array<SlotValue> = Array::with_max_entries(4096, 0);
 #[map]
 pub static POLICY: HashMap<PolicyKey, PolicyValue> = HashMap::with_max_entries(1 << 20, BPF_F_NO_PREALLOC);
 #[map]
-pub static CONNECTION_TCP: LruHashMap<ConnectionKey, ConnectionValue> = LruHashMap::with_max_entries(262_144, 0);
+pub static CONNECTION_TCP: LruHashMap<ConnectionKey, ConnectionValue> =
+    LruHashMap::with_max_entries(262_144, 0);
 #[map]
-pub static CONNECTION_OTHER: LruHashMap<ConnectionKey, ConnectionValue> = LruHashMap::with_max_entries(131_072, 0);
+pub static CONNECTION_OTHER: LruHashMap<ConnectionKey, ConnectionValue> =
+    LruHashMap::with_max_entries(131_072, 0);
 #[map]
 pub static FRAGMENT: LruHashMap<FragmentKey, FragmentValue> = LruHashMap::with_max_entries(8192, 0);
 #[map]

@@ -8,8 +8,8 @@ use crate::{
     event::{Told, now, tell},
     maps::{CONFIG, ENDPOINT_BY_ADDRESS, NODE, PATH_MTU, tunnel_address, vxlan_port},
     packet::{
-        ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, UDP, addressed_to_us, ethertype, gso_size, mark,
-        parse, pull, raw, read, tagged,
+        ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, UDP, addressed_to_us, ethertype,
+        gso_size, mark, parse, pull, raw, read, tagged,
     },
     passage::{End, Passage, target},
 };
@@ -219,9 +219,8 @@ fn learn_path_mtu(ctx: &TcContext) -> i32 {
     if version_ihl != 0x45 || icmp[0] != 0x0304_u16.to_be() || quoted.version_ihl != 0x45 {
         return 0;
     }
-    let ours = quoted.protocol == UDP
-        && quoted.source == tunnel_address()
-        && u16::from_be(ports[1]) == vxlan_port();
+    let ours =
+        quoted.protocol == UDP && quoted.source == tunnel_address() && u16::from_be(ports[1]) == vxlan_port();
     let outer_mtu = u32::from(u16::from_be(icmp[3]));
     // RFC 1191 section 3: nothing below 68 is true; below our smallest MTU the device has to fragment.
     if !ours || outer_mtu < 576 + OVERLAY_BYTES as u32 {
@@ -244,7 +243,8 @@ fn learn_path_mtu(ctx: &TcContext) -> i32 {
             }
         }
     }
-    let told = Told { from: identity::HOST, to: identity::REMOTE_NODE, rule: mtu, reason: Reason::TooLong as u32 };
+    let told =
+        Told { from: identity::HOST, to: identity::REMOTE_NODE, rule: mtu, reason: Reason::TooLong as u32 };
     let outer = Packet {
         source: quoted.source,
         destination: quoted.destination,
@@ -328,4 +328,3 @@ pub fn to_overlay(ctx: &TcContext) -> i32 {
     tell(packet, &Told { from: identity::HOST, to: identity::NONE, rule: 0, reason: Reason::Node as u32 });
     NEXT
 }
-

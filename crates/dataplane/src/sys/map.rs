@@ -2,8 +2,9 @@
 //! which the loader's own map types lack.
 
 use isthmus_dataplane_common::{
-    BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, EventValue, FragmentKey,
-    FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
+    BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, EventValue,
+    FragmentKey, FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue,
+    SlotValue,
 };
 use std::{
     ffi::{c_int, c_uint},

@@ -3,11 +3,18 @@
 //! Needs root.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod programs;
 mod rig;
 
-use isthmus_core::{DefaultVerdict::{Closed, Open}, DenyAnswer::{Drop, Reject}};
+use aya::programs::{
+    SchedClassifier,
+    tc::TcAttachType::{Egress, Ingress},
+};
+use isthmus_core::{
+    DefaultVerdict::{Closed, Open},
+    DenyAnswer::{Drop, Reject},
+};
 use isthmus_dataplane::AttachMode;
-use aya::programs::{SchedClassifier, tc::TcAttachType::{Egress, Ingress}};
 use rig::{Echo, PATIENCE, Rig, SILENCE, carries, connect, udp_echo};
 use std::io::{ErrorKind, Read, Write};
 
@@ -43,7 +50,13 @@ fn programs_stay_far_from_the_verifiers_limit() {
     let rig = Rig::open_trio(AttachMode::Tcx);
     let mut counts = Vec::new();
     rig::inside(&rig.nodes[0].namespace, || {
-        let hooks = [("istc0", Ingress), ("istc0", Egress), ("eth0", Ingress), ("ist-vxlan", Ingress), ("ist-vxlan", Egress)];
+        let hooks = [
+            ("istc0", Ingress),
+            ("istc0", Egress),
+            ("eth0", Ingress),
+            ("ist-vxlan", Ingress),
+            ("ist-vxlan", Egress),
+        ];
         for (interface, direction) in hooks {
             let (_, programs) = SchedClassifier::query_tcx(interface, direction).unwrap();
             let name = programs[0].name_as_str().unwrap().to_owned();
@@ -161,8 +174,14 @@ fn containers_reach_the_outside_masqueraded_and_it_reaches_only_mapped_ports() {
     // The rules of the container do not matter: a mapped port is open to the outside.
     rig.table(0, 300, Closed, Drop, &[]);
     let node = std::net::IpAddr::from(rig.nodes[0].address);
-    for from in [outside.clone(), rig.nodes[1].namespace.clone(), rig.nodes[0].namespace.clone(), rig.ns(2).to_owned()] {
-        let mut stream = connect(&from, node, 61000, PATIENCE).unwrap_or_else(|error| panic!("{from}: {error}"));
+    for from in [
+        outside.clone(),
+        rig.nodes[1].namespace.clone(),
+        rig.nodes[0].namespace.clone(),
+        rig.ns(2).to_owned(),
+    ] {
+        let mut stream =
+            connect(&from, node, 61000, PATIENCE).unwrap_or_else(|error| panic!("{from}: {error}"));
         assert!(carries(&mut stream, PATIENCE), "{from}");
     }
     rig.on(0, |dataplane| dataplane.set_ports(&[]).unwrap());
@@ -175,7 +194,11 @@ fn large_segments_and_fragments_arrive_whole() {
     let rig = Rig::open_trio(AttachMode::Tcx);
     for to in [1, 2] {
         let _echo = Echo::start(rig.ns(to), rig.address(to), 8080);
-        assert_eq!(udp_echo(rig.ns(0), rig.address(to), 8080, &[7; 8000], PATIENCE).unwrap(), 8000, "fragments to {to}");
+        assert_eq!(
+            udp_echo(rig.ns(0), rig.address(to), 8080, &[7; 8000], PATIENCE).unwrap(),
+            8000,
+            "fragments to {to}"
+        );
         let mut stream = connect(rig.ns(0), rig.address(to), 8080, PATIENCE).unwrap();
         let sent = vec![5_u8; 4 << 20];
         let mut writer = stream.try_clone().unwrap();
@@ -217,5 +240,91 @@ fn a_detached_container_is_gone_and_its_address_meets_no_old_connection() {
     assert!(!rig.ping(rig.ns(0), address));
     rig.wait_event(0, |event| event.reason == "unknown-endpoint");
     assert_eq!(rig.on(0, |dataplane| dataplane.links().unwrap().len()), 1);
+    rig.finish();
+}
+
+#[test]
+fn a_taken_port_is_named_with_its_owner() {
+    let mut rig = Rig::new(1, AttachMode::Tcx);
+    let mut options = rig.nodes[0].options.clone();
+    rig.nodes[0].events = None;
+    rig.nodes[0].dataplane = None;
+    let namespace = rig.nodes[0].namespace.clone();
+    rig::inside(&namespace, || isthmus_dataplane::cleanup(&options.bpffs, &options.node));
+    rig::sh(&format!(
+        "ip -n {namespace} link add flannel.1 type vxlan id 1 dstport 4789 dev eth0 && ip -n {namespace} link set flannel.1 up"
+    ));
+    let open = |options: &isthmus_dataplane::Options| {
+        let options = options.clone();
+        rig::inside(&namespace, || {
+            isthmus_dataplane::Dataplane::open(options).map(|_| ()).map_err(|e| e.to_string())
+        })
+    };
+    let error = open(&options).unwrap_err();
+    assert!(error.contains("4789") && error.contains("the VXLAN device flannel.1"), "{error}");
+    assert!(
+        !rig::output(&format!("ip -n {namespace} -o link")).contains("ist-vxlan"),
+        "nothing is left behind"
+    );
+    options.vxlan_port = 8473;
+    open(&options).unwrap();
+    rig.finish();
+}
+
+#[test]
+fn an_underlay_too_small_for_the_overlay_is_refused() {
+    let mut rig = Rig::new(1, AttachMode::Tcx);
+    rig.nodes[0].events = None;
+    rig.nodes[0].dataplane = None;
+    let (namespace, options) = (rig.nodes[0].namespace.clone(), rig.nodes[0].options.clone());
+    rig::sh(&format!("ip -n {namespace} link set eth0 mtu 600"));
+    let error =
+        rig::inside(&namespace, || isthmus_dataplane::Dataplane::open(options).map(|_| ()).unwrap_err());
+    assert!(error.to_string().contains("eth0 has an MTU of 600"), "{error}");
+    rig.finish();
+}
+
+#[test]
+fn a_veth_removed_behind_our_back_is_seen_and_detached() {
+    let rig = Rig::open_trio(AttachMode::Tcx);
+    rig::sh(&format!("ip -n {} link delete istc0", rig.nodes[0].namespace));
+    let links = rig.on(0, |dataplane| dataplane.links().unwrap());
+    let gone: Vec<_> = links.iter().filter(|link| !link.whole).collect();
+    assert_eq!((gone.len(), gone[0].address), (1, rig.address(0)), "{links:?}");
+    rig.on(0, |dataplane| dataplane.detach("istc0", rig.address(0)).unwrap());
+    assert!(rig.on(0, |dataplane| dataplane.links().unwrap()).iter().all(|link| link.whole));
+    rig.finish();
+}
+
+#[test]
+fn vxlan_from_a_host_that_is_no_node_is_dropped() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    let outside = rig.underlay();
+    rig::sh(&format!(
+        "ip -n {outside} link add vx type vxlan id 300 dstport 4789 remote 192.0.2.1 local 192.0.2.254 dev br0 && \
+         ip -n {outside} address add 10.64.0.70/16 dev vx && ip -n {outside} link set vx up && \
+         ip -n {outside} neighbour add {} lladdr 02:69:73:74:68:6d dev vx",
+        rig.address(0)
+    ));
+    assert!(!rig.ping(&outside, rig.address(0)));
+    let told = rig.wait_event(0, |event| event.reason == "unknown-node");
+    assert_eq!(told.source.to_string(), "192.0.2.254");
+    rig.finish();
+}
+
+#[test]
+fn a_foreign_program_on_our_hook_is_named() {
+    let rig = Rig::open_trio(AttachMode::Tcx);
+    // Another node's programs, put on our interface, stand for a stranger's.
+    let link = rig::inside(&rig.nodes[0].namespace, || {
+        let directory =
+            isthmus_dataplane::pins(&rig.nodes[1].options.bpffs, &rig.nodes[1].options.node).join("programs");
+        let directory = std::fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
+        let mut stranger = SchedClassifier::from_pin(directory.join("to_overlay")).unwrap();
+        let id = stranger.attach("istc0", Ingress).unwrap();
+        stranger.take_link(id).unwrap()
+    });
+    assert!(rig.ping(rig.ns(0), rig.address(2)), "ours is first");
+    drop(link);
     rig.finish();
 }

@@ -1,13 +1,13 @@
 //! Two nodes on an underlay, as network namespaces, each with a dataplane; containers as more namespaces.
 //!
 //! Everything is removed when the rig is dropped, also after a failed test, and `Rig::finish` checks that nothing is left.
-#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(dead_code, missing_docs, reason = "a rig of tests, of which not all is used yet")]
 #![expect(clippy::unwrap_used, reason = "a rig of tests")]
 
 use isthmus_core::{DefaultVerdict, DenyAnswer, Identity, PortMatch};
 use isthmus_dataplane::{
-    AttachMode, BlockEntry, Dataplane, Event, EventReader, Limits, Link, LinkRequest, Network, NodeEntry, Options, Table,
-    TableRule,
+    AttachMode, BlockEntry, Dataplane, Event, EventReader, Limits, Link, LinkRequest, Network, NodeEntry,
+    Options, Table, TableRule,
 };
 use std::{
     fs::File,
@@ -24,22 +24,22 @@ use std::{
 static RIGS: AtomicU32 = AtomicU32::new(0);
 
 /// How long anything may take that works at all.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for what must not happen.
-pub const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
-pub fn sh(command: &str) {
+pub(crate) fn sh(command: &str) {
     let output = Command::new("sh").args(["-ec", command]).output().unwrap();
     assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
-pub fn output(command: &str) -> String {
+pub(crate) fn output(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// Runs `f` on a thread inside a network namespace.
-pub fn inside<T: Send>(namespace: &str, f: impl FnOnce() -> T + Send) -> T {
+pub(crate) fn inside<T: Send>(namespace: &str, f: impl FnOnce() -> T + Send) -> T {
     let file = File::open(format!("/run/netns/{namespace}")).unwrap();
     thread::scope(|scope| {
         let running = scope.spawn(move || {
@@ -54,43 +54,43 @@ pub fn inside<T: Send>(namespace: &str, f: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-pub fn identity(number: u32) -> Identity {
+pub(crate) fn identity(number: u32) -> Identity {
     Identity::new(number).unwrap()
 }
 
-pub struct Node {
-    pub number: u32,
-    pub namespace: String,
-    pub address: Ipv4Addr,
-    pub block: ipnet::Ipv4Net,
-    pub options: Options,
-    pub dataplane: Option<Dataplane>,
-    pub events: Option<EventReader>,
+pub(crate) struct Node {
+    pub(crate) number: u32,
+    pub(crate) namespace: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) block: ipnet::Ipv4Net,
+    pub(crate) options: Options,
+    pub(crate) dataplane: Option<Dataplane>,
+    pub(crate) events: Option<EventReader>,
 }
 
-pub struct Container {
-    pub namespace: String,
-    pub address: Ipv4Addr,
-    pub identity: Identity,
-    pub node: usize,
-    pub link: Link,
+pub(crate) struct Container {
+    pub(crate) namespace: String,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) identity: Identity,
+    pub(crate) node: usize,
+    pub(crate) link: Link,
 }
 
-pub struct Rig {
+pub(crate) struct Rig {
     prefix: String,
-    pub nodes: Vec<Node>,
-    pub containers: Vec<Container>,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) containers: Vec<Container>,
     namespaces: Vec<String>,
     bpffs: PathBuf,
 }
 
 impl Rig {
     /// `count` nodes at 192.0.2.1…, blocks 10.64.0.0/26, 10.64.0.64/26….
-    pub fn new(count: u32, mode: AttachMode) -> Self {
+    pub(crate) fn new(count: u32, mode: AttachMode) -> Self {
         Self::with_mtu(count, mode, 1500)
     }
 
-    pub fn with_mtu(count: u32, mode: AttachMode, mtu: u32) -> Self {
+    pub(crate) fn with_mtu(count: u32, mode: AttachMode, mtu: u32) -> Self {
         let serial = RIGS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("dp{}-{serial}", std::process::id());
         let bpffs = PathBuf::from(format!("/sys/fs/bpf/isthmus-test-{prefix}"));
@@ -115,7 +115,7 @@ impl Rig {
     }
 
     /// The namespace of the underlay, which stands for the outside: 192.0.2.254.
-    pub fn underlay(&self) -> String {
+    pub(crate) fn underlay(&self) -> String {
         format!("{}u", self.prefix)
     }
 
@@ -135,7 +135,12 @@ impl Rig {
             vxlan_port: 4789,
             attach_mode: mode,
             mtu: None,
-            limits: Limits { connections_tcp: 4096, connections_other: 4096, policy_entries: 65536, ..Limits::default() },
+            limits: Limits {
+                connections_tcp: 4096,
+                connections_other: 4096,
+                policy_entries: 65536,
+                ..Limits::default()
+            },
         };
         let dataplane = inside(&namespace, || Dataplane::open(options.clone()).unwrap());
         let events = dataplane.events().unwrap();
@@ -151,7 +156,7 @@ impl Rig {
         });
     }
 
-    pub fn network(&self) -> Network {
+    pub(crate) fn network(&self) -> Network {
         Network {
             pools: vec!["10.64.0.0/16".parse().unwrap()],
             nodes: self
@@ -167,7 +172,7 @@ impl Rig {
         }
     }
 
-    pub fn set_network(&self) {
+    pub(crate) fn set_network(&self) {
         let network = self.network();
         for index in 0..self.nodes.len() {
             self.on(index, |dataplane| dataplane.set_network(&network).unwrap());
@@ -175,14 +180,14 @@ impl Rig {
     }
 
     /// Calls the dataplane of a node in its namespace.
-    pub fn on<T: Send>(&self, node: usize, f: impl FnOnce(&Dataplane) -> T + Send) -> T {
+    pub(crate) fn on<T: Send>(&self, node: usize, f: impl FnOnce(&Dataplane) -> T + Send) -> T {
         let node = &self.nodes[node];
         let dataplane = node.dataplane.as_ref().unwrap();
         inside(&node.namespace, || f(dataplane))
     }
 
     /// A second start of the node's dataplane, as after a crash of the agent.
-    pub fn restart(&mut self, node: usize) {
+    pub(crate) fn restart(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         node.events = None;
         // Forgotten, not dropped: as `kill -9` does.
@@ -196,7 +201,7 @@ impl Rig {
     }
 
     /// Adds a container with an identity; its table must be set.
-    pub fn container(&mut self, node: usize, number: u32) -> usize {
+    pub(crate) fn container(&mut self, node: usize, number: u32) -> usize {
         let index = self.containers.len();
         let namespace = self.namespace(&format!("c{index}"));
         let base = u32::from(self.nodes[node].block.network());
@@ -214,7 +219,14 @@ impl Rig {
         index
     }
 
-    pub fn table(&self, node: usize, to: u32, default: DefaultVerdict, answer: DenyAnswer, rules: &[(u32, &str)]) {
+    pub(crate) fn table(
+        &self,
+        node: usize,
+        to: u32,
+        default: DefaultVerdict,
+        answer: DenyAnswer,
+        rules: &[(u32, &str)],
+    ) {
         let rules = rules.iter().enumerate().map(|(index, (from, port))| TableRule {
             peer: identity(*from),
             port: port.parse::<PortMatch>().unwrap(),
@@ -227,7 +239,7 @@ impl Rig {
     }
 
     /// Two nodes, a container 300 on the first, 400 on the second and 500 on the first, all open.
-    pub fn open_trio(mode: AttachMode) -> Self {
+    pub(crate) fn open_trio(mode: AttachMode) -> Self {
         let mut rig = Self::new(2, mode);
         for node in 0..2 {
             for to in [300, 400, 500] {
@@ -240,15 +252,16 @@ impl Rig {
         rig
     }
 
-    pub fn address(&self, container: usize) -> IpAddr {
+    pub(crate) fn address(&self, container: usize) -> IpAddr {
         self.containers[container].address.into()
     }
 
-    pub fn ns(&self, container: usize) -> &str {
+    pub(crate) fn ns(&self, container: usize) -> &str {
         &self.containers[container].namespace
     }
 
-    pub fn ping(&self, from: &str, to: IpAddr) -> bool {
+    #[expect(clippy::unused_self, reason = "reads like the rig's other steps")]
+    pub(crate) fn ping(&self, from: &str, to: IpAddr) -> bool {
         Command::new("ip")
             .args(["netns", "exec", from, "ping", "-c1", "-W1", &to.to_string()])
             .output()
@@ -258,12 +271,12 @@ impl Rig {
     }
 
     /// Verdicts of a node so far.
-    pub fn events(&mut self, node: usize) -> Vec<Event> {
+    pub(crate) fn events(&mut self, node: usize) -> Vec<Event> {
         self.nodes[node].events.as_mut().unwrap().collect()
     }
 
     /// Waits for a verdict on a node.
-    pub fn wait_event(&mut self, node: usize, what: impl Fn(&Event) -> bool) -> Event {
+    pub(crate) fn wait_event(&mut self, node: usize, what: impl Fn(&Event) -> bool) -> Event {
         let deadline = Instant::now() + PATIENCE;
         let mut seen = Vec::new();
         while Instant::now() < deadline {
@@ -278,15 +291,16 @@ impl Rig {
         panic!("no such verdict among {seen:#?}");
     }
 
-    pub fn counter(&self, node: usize, reason: &str) -> u64 {
+    pub(crate) fn counter(&self, node: usize, reason: &str) -> u64 {
         let counters = self.on(node, |dataplane| dataplane.counters().unwrap());
         counters.into_iter().find(|(name, _)| *name == reason).unwrap().1
     }
 
     /// Removes all, and checks that nothing of the dataplane was left in the node namespaces.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         for node in &self.nodes {
-            let report = inside(&node.namespace, || isthmus_dataplane::cleanup(&self.bpffs, &node.options.node));
+            let report =
+                inside(&node.namespace, || isthmus_dataplane::cleanup(&self.bpffs, &node.options.node));
             assert_eq!(report.failed, Vec::<String>::new());
             let links = output(&format!("ip -n {} -o link", node.namespace));
             assert!(!links.contains(" ist"), "{links}");
@@ -305,7 +319,8 @@ impl Drop for Rig {
             node.events = None;
             node.dataplane = None;
             if self.bpffs.exists() {
-                let _ = inside(&node.namespace, || isthmus_dataplane::cleanup(&self.bpffs, &node.options.node));
+                let _ =
+                    inside(&node.namespace, || isthmus_dataplane::cleanup(&self.bpffs, &node.options.node));
             }
         }
         for namespace in &self.namespaces {
@@ -315,13 +330,13 @@ impl Drop for Rig {
 }
 
 /// A TCP server in a namespace that answers each line with the same line, until dropped.
-pub struct Echo {
+pub(crate) struct Echo {
     address: SocketAddr,
     namespace: String,
 }
 
 impl Echo {
-    pub fn start(namespace: &str, address: IpAddr, port: u16) -> Self {
+    pub(crate) fn start(namespace: &str, address: IpAddr, port: u16) -> Self {
         let address = SocketAddr::new(address, port);
         let listener = inside(namespace, || TcpListener::bind(address).unwrap());
         let udp = inside(namespace, || UdpSocket::bind(address).unwrap());
@@ -331,7 +346,7 @@ impl Echo {
             }
         });
         thread::spawn(move || {
-            let mut buffer = [0; 65536];
+            let mut buffer = vec![0; 65536];
             while let Ok((length, peer)) = udp.recv_from(&mut buffer) {
                 let _ = udp.send_to(&buffer[..length], peer);
             }
@@ -341,7 +356,7 @@ impl Echo {
 }
 
 fn echo(mut stream: TcpStream) {
-    let mut buffer = [0; 65536];
+    let mut buffer = vec![0; 65536];
     while let Ok(length) = stream.read(&mut buffer) {
         if length == 0 || stream.write_all(&buffer[..length]).is_err() {
             return;
@@ -350,7 +365,7 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Opens a connection from a namespace.
-pub fn connect(namespace: &str, to: IpAddr, port: u16, patience: Duration) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(namespace: &str, to: IpAddr, port: u16, patience: Duration) -> std::io::Result<TcpStream> {
     inside(namespace, || {
         let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), patience)?;
         stream.set_read_timeout(Some(patience))?;
@@ -360,14 +375,20 @@ pub fn connect(namespace: &str, to: IpAddr, port: u16, patience: Duration) -> st
 }
 
 /// Whether a connection carries bytes both ways.
-pub fn carries(stream: &mut TcpStream, patience: Duration) -> bool {
+pub(crate) fn carries(stream: &mut TcpStream, patience: Duration) -> bool {
     stream.set_read_timeout(Some(patience)).unwrap();
     let mut buffer = [0; 5];
     stream.write_all(b"hello").is_ok() && stream.read_exact(&mut buffer).is_ok() && &buffer == b"hello"
 }
 
 /// Sends a datagram and waits for its echo.
-pub fn udp_echo(namespace: &str, to: IpAddr, port: u16, payload: &[u8], patience: Duration) -> std::io::Result<usize> {
+pub(crate) fn udp_echo(
+    namespace: &str,
+    to: IpAddr,
+    port: u16,
+    payload: &[u8],
+    patience: Duration,
+) -> std::io::Result<usize> {
     inside(namespace, || {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.connect(SocketAddr::new(to, port))?;
