@@ -46,6 +46,7 @@ pub struct Flow {
 
 /// `GET /status`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
     /// Name of the node.

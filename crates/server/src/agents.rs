@@ -18,7 +18,7 @@ use crate::{
     flows::Flows,
     kinds::StoredNodeStatus,
     metrics::Metrics,
-    problem::{Code, chain},
+    problem::{Code, Fault, chain},
     registry::{Registry, lock, unix_now},
     view::View,
 };
@@ -107,6 +107,17 @@ pub(crate) enum AskError {
     Late(NodeName),
     #[error("the agent of node {node} cannot answer: {why}")]
     Refused { node: NodeName, why: String },
+}
+
+impl Fault for AskError {
+    fn code(&self) -> Code {
+        Code::Unavailable
+    }
+
+    fn help(&self) -> Option<String> {
+        let Self::Away(node) = self else { return None };
+        Some(format!("start it: systemctl start isthmus-agent on {node}; its rules stay in force meanwhile"))
+    }
 }
 
 /// What REST tells of a node's agent.

@@ -117,6 +117,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/policies/{name}/rollout", get(status::rollout))
         .route("/nodes", get(kinds::list::<Nodes>))
         .route("/nodes/{name}", get(kinds::one::<Nodes>).delete(writes::delete_node))
+        .route("/nodes/{name}/agent", get(status::agent))
         .route("/blocks", get(kinds::list::<Blocks>))
         .route("/blocks/{*name}", get(kinds::one::<Blocks>))
         .route("/identities", get(kinds::list::<Identities>))

@@ -540,3 +540,6 @@ impl Dirty {
         !self.is_nothing()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -352,3 +352,48 @@ async fn a_node_whose_deletion_was_cut_short_leaves_nothing() {
     rig.one().delete_all_leftovers().await.unwrap();
     assert_eq!(rig.one().view().blocks.len(), 0);
 }
+
+#[tokio::test]
+async fn a_view_that_fell_behind_is_read_anew() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::with_log_revisions(2));
+    let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+    let registry = Registry::start(Arc::clone(&store), &tasks, stop.clone()).unwrap();
+    let mut changes = registry.subscribe();
+    // The follower gets no turn between these.
+    for number in 0..10 {
+        let value = br#"{"uuid":"00000000-0000-0000-0000-000000000000","platform":"nomad"}"#.to_vec();
+        let put = isthmus_store::Operation::put(kinds::cluster_key(&format!("c{number}")), value);
+        let committed = store.commit(isthmus_store::Txn::new().then(put)).await.unwrap();
+        assert!(committed.is_done());
+    }
+    registry.caught_up(store.revision().unwrap()).await.unwrap();
+    assert_eq!(registry.view().clusters.len(), 10);
+    assert!(changes.recv().await.unwrap().all);
+    stop.cancel();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_view_that_does_not_follow_is_told_as_a_fault() {
+    let rig = Rig::start(1).await;
+    let revision = rig.store.revision().unwrap() + 1;
+    let error = rig.one().caught_up(revision).await.unwrap_err();
+    assert!(crate::problem::Fault::retryable(&error), "{error}");
+}
+
+#[tokio::test]
+async fn names_that_change_meanwhile_are_corrected_once() {
+    let rig = Rig::start(2).await;
+    let first = rig.registries[0].resolve_workload(&workload("red", "web", "")).await.unwrap();
+    let before = rig.store.revision().unwrap();
+    // Known and equal: no write, from either server.
+    for registry in &rig.registries {
+        let again = registry.resolve_workload(&workload("red", "web", "")).await.unwrap();
+        assert_eq!(again.identity, first.identity);
+    }
+    assert!(rig.store.revision().unwrap() <= before + 1);
+    let renamed = WorkloadDraft { app: "shop-web".to_owned(), ..workload("red", "web", "") };
+    rig.one().resolve_workload(&renamed).await.unwrap();
+    assert_eq!(rig.one().view().workload_text(first.uuid), "k8s:shop/shop-web@red");
+    let unknown = rig.one().resolve_workload(&workload("violet", "web", "")).await.unwrap_err();
+    assert!(unknown.to_string().contains("no cluster violet"), "{unknown}");
+}

@@ -4,7 +4,7 @@
 
 use axum::Json;
 use isthmus_api::{
-    local::Flow,
+    local::{AgentStatus, Flow},
     rest::{
         BlockSpec, ClusterSpec, Draft, EndpointSpec, IdentitySpec, List, NetworkStatus, NodeSpec, PolicySpec,
         PoolSpec, Problem, Resource, Rollout, Why, WorkloadSpec,
@@ -33,7 +33,7 @@ use utoipa::{
         Resource<IdentitySpec>, List<Resource<IdentitySpec>>,
         Resource<WorkloadSpec>, List<Resource<WorkloadSpec>>,
         Resource<EndpointSpec>, List<Resource<EndpointSpec>>,
-        NetworkStatus, Rollout, Why, Problem, Flow,
+        NetworkStatus, Rollout, Why, Problem, Flow, AgentStatus,
     ))
 )]
 struct Schemas;
@@ -88,7 +88,7 @@ const fn delete(path: &'static str, summary: &'static str) -> Described {
 use HttpMethod::{Post, Put};
 
 /// Every operation.
-pub(super) const OPERATIONS: [Described; 32] = [
+pub(super) const OPERATIONS: [Described; 33] = [
     get("/clusters", "Lists clusters", &LIST, "List_Resource_ClusterSpec"),
     write(Post, "/clusters", "Makes a cluster", "Draft_ClusterSpec", "201", "Resource_ClusterSpec"),
     get("/clusters/{name}", "Reads a cluster", &[], "Resource_ClusterSpec"),
@@ -112,6 +112,7 @@ pub(super) const OPERATIONS: [Described; 32] = [
     get("/policies/{name}/rollout", "Tells where a policy is in force", &["wait"], "Rollout"),
     get("/nodes", "Lists nodes", &["limit", "after", "labelSelector", "cluster"], "List_Resource_NodeSpec"),
     get("/nodes/{name}", "Reads a node", &["cluster"], "Resource_NodeSpec"),
+    get("/nodes/{name}/agent", "Asks a node's agent how it is", &[], "AgentStatus"),
     delete("/nodes/{name}", "Deletes a node whose agent is away, with its blocks and endpoints"),
     get(
         "/blocks",

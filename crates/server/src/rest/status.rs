@@ -8,7 +8,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::header;
-use isthmus_api::rest::{ClusterStatus, NetworkStatus, Rollout, StatusProblem};
+use isthmus_api::{
+    local::AgentStatus,
+    rest::{ClusterStatus, NetworkStatus, Rollout, StatusProblem},
+    stream::{AskStatus, ask},
+};
+use isthmus_core::NodeName;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -64,12 +69,12 @@ fn problems(app: &App, view: &View) -> Vec<StatusProblem> {
         let life = app.agents.life(view, node);
         let place = || format!("node {node}");
         if !life.connected {
-            let silent = now.saturating_sub(life.last_seen_unix);
-            problem(
-                place(),
-                format!("silent for {silent} s; its rules stay in force"),
-                format!("isthmus node show {node}"),
-            );
+            let silent = match life.last_seen_unix {
+                0 => "not connected".to_owned(),
+                seen => format!("silent for {} s", now.saturating_sub(seen)),
+            };
+            let text = format!("{silent}; its rules stay in force");
+            problem(place(), text, format!("isthmus node show {node}"));
         }
         if let Some(text) = life.problem {
             let text = format!("cannot apply the newest revision: {text}");
@@ -132,6 +137,26 @@ pub(super) async fn rollout(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// `GET /api/v1/nodes/NAME/agent`: what the node's agent says of itself now.
+pub(super) async fn agent(
+    State(app): Shared,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Json<AgentStatus>, Refusal> {
+    params.only(&[])?;
+    if !app.registry.fresh_view().await?.nodes.contains_key(&name) {
+        return Err(Refusal::missing("node", &name));
+    }
+    let node: NodeName = super::documents::name(&name)?;
+    let json = app.agents.ask(&node, ask::Body::Status(AskStatus {})).await?;
+    serde_json::from_str(&json).map(Json).map_err(|error| {
+        Refusal::new(
+            Code::Internal,
+            format!("the agent of node {name} answered something unexpected: {error}"),
+        )
+    })
 }
 
 /// `GET /readyz`: whether the store can be read and the view follows it.

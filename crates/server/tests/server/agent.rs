@@ -2,7 +2,7 @@
 
 use crate::rig::{Agent, PATIENCE, Rig, endpoint, eventually, hello};
 use isthmus_api::{
-    local::{Flow, LocalWhy},
+    local::{AgentStatus, Flow, LocalWhy},
     rest::{EndpointSpec, List, NodeSpec, Resource, Rollout, Why},
     stream::{self, from_agent, reply, request, to_agent},
 };
@@ -456,4 +456,32 @@ async fn flow_until_off(agent: &mut Agent, web: &stream::Workload) {
         agent.say(from_agent::Body::Flows(stream::Flows { json: vec![json], lost: 0 })).await;
         let _ = agent.resolve("red", "shop/web").await;
     }
+}
+
+#[tokio::test]
+async fn the_agents_own_status_is_asked_for() {
+    let rig = Rig::with_clusters().await;
+    let mut agent = rig.agent("n1", 1).await;
+    let asking = rig.client.get::<AgentStatus>("/api/v1/nodes/n1/agent");
+    let answering = async {
+        agent
+            .until("the question", |agent| {
+                agent.other.iter().any(|body| matches!(body, to_agent::Body::Ask(_)))
+            })
+            .await;
+        let Some(to_agent::Body::Ask(ask)) = agent.other.pop_front() else { panic!("no question") };
+        let json =
+            serde_json::to_string(&AgentStatus { node: "n1".to_owned(), rules: 7, ..AgentStatus::default() })
+                .unwrap();
+        agent
+            .say(from_agent::Body::Answer(stream::Answer { id: ask.id, json, problem: String::new() }))
+            .await;
+    };
+    let (status, ()) = tokio::join!(asking, answering);
+    assert_eq!(status.unwrap().rules, 7);
+    drop(agent);
+    eventually::<Resource<NodeSpec>>(&rig, "/api/v1/nodes/n1", |node| !node.spec.connected).await;
+    let away = rig.refusal::<()>(http::Method::GET, "/api/v1/nodes/n1/agent", None).await;
+    assert_eq!((away.code.as_str(), away.status), ("ISE-0005", 503));
+    assert_eq!(rig.refusal::<()>(http::Method::GET, "/api/v1/nodes/n9/agent", None).await.code, "ISE-0002");
 }
