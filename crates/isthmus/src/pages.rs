@@ -23,7 +23,9 @@ mod tests {
         for code in codes() {
             let text = page(code).unwrap();
             assert!(text.starts_with(&format!("# {code}")), "{code} must begin with its code as the heading");
-            assert!(text.lines().count() >= 5, "{code} says too little");
+            for part in ["\n## Meaning\n", "\n## Check\n", "\n## Fix\n"] {
+                assert!(text.contains(part), "{code} lacks {}", part.trim());
+            }
         }
         assert!(page("ise-0601").is_some() && page("ISE-9999").is_none());
     }
