@@ -103,6 +103,18 @@ pub fn save<T: Serialize>(path: &Path, value: &T) -> Result<(), StateError> {
 }
 
 impl Made {
+    /// All processes that belong to it now: those it started, and those in its namespaces and cgroups.
+    pub fn members(&self) -> Vec<u32> {
+        let started = self.processes.iter().filter(|process| process.lives()).map(|process| process.pid);
+        let inside = self.namespaces.iter().filter(|space| space.exists()).flat_map(Namespace::processes);
+        let grouped =
+            self.cgroups.iter().flat_map(|group| cgroup_directories(group)).flat_map(|path| members(&path));
+        let mut all: Vec<_> = started.chain(inside).chain(grouped).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
     /// Takes everything away that is still there, in the reverse order of need, and goes on past errors.
     pub fn remove(&self) -> Vec<LeftOver> {
         let mut left: Vec<LeftOver> = Vec::new();
@@ -198,15 +210,25 @@ fn remove_cgroup(group: &str) -> Vec<LeftOver> {
     left
 }
 
+/// Process ids in a cgroup and in those below it.
+fn members(directory: &Path) -> Vec<u32> {
+    let text = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+    let own = text.lines().filter_map(|line| line.parse().ok());
+    own.chain(children(directory).iter().flat_map(|child| members(child))).collect()
+}
+
+/// Waits until none of `pids` is left, not even as a zombie: an init that is slow to collect them makes the process
+/// list look as if something still ran. A zombie that stays does no harm.
+pub fn wait_until_collected(pids: &[u32], limit: Duration) {
+    let gone = || pids.iter().all(|pid| !Path::new("/proc").join(pid.to_string()).exists());
+    let _stays = wait::until_true("zombies to go", limit, gone);
+}
+
 fn kill_members(directory: &Path) {
-    let members = fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
-    for pid in members.lines().filter_map(|line| line.parse().ok()) {
+    for pid in members(directory) {
         if let Some(process) = Process::adopt("a container's process", pid, Path::new("/dev/null")) {
             process.signal(rustix::process::Signal::KILL);
         }
-    }
-    for child in children(directory) {
-        kill_members(&child);
     }
 }
 

@@ -7,9 +7,16 @@ use super::{
     progress::{Progress, say},
     record::{Record, node_directory},
 };
-use crate::{namespace, process::Process, state::Made};
+use crate::{
+    namespace,
+    process::Process,
+    state::{self, Made},
+};
 use anyhow::bail;
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+/// Longest time that the end waits for the system to forget the demo's processes.
+const COLLECTED: Duration = Duration::from_secs(10);
 
 /// Removes the demo; finding none is fine.
 pub(super) fn down() -> anyhow::Result<u8> {
@@ -24,7 +31,7 @@ pub(super) fn down() -> anyhow::Result<u8> {
     };
     let any = existed || record.is_some() || !namespace::with_prefix(PREFIX).is_empty();
     let progress = Progress::new();
-    remove(record)?;
+    remove(record.as_ref())?;
     if any {
         progress.end("the demo is gone");
     } else {
@@ -34,13 +41,15 @@ pub(super) fn down() -> anyhow::Result<u8> {
 }
 
 /// Removes what `record` names, and what has the demo's names.
-pub(super) fn remove(record: Option<Record>) -> anyhow::Result<()> {
-    if let Some(record) = &record {
+pub(super) fn remove(record: Option<&Record>) -> anyhow::Result<()> {
+    let mut made = record.map(|record| record.made.clone()).unwrap_or_default();
+    by_name(&mut made);
+    let members = made.members();
+    if let Some(record) = record {
         leave(record);
     }
-    let mut made = record.map(|record| record.made).unwrap_or_default();
-    by_name(&mut made);
     let left = made.remove();
+    state::wait_until_collected(&members, COLLECTED);
     if left.is_empty() {
         return Ok(());
     }

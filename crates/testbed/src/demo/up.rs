@@ -60,7 +60,7 @@ pub(super) fn up(small: bool) -> anyhow::Result<u8> {
             return Ok(0);
         }
         Progress::warn("an earlier demo is broken or incomplete: removing it first");
-        down::remove(Some(record)).context("cannot remove the earlier demo: see `isthmus demo down`")?;
+        down::remove(Some(&record)).context("cannot remove the earlier demo: see `isthmus demo down`")?;
     }
     let mut progress = Progress::new();
     let outcome = begin(small).and_then(|record| build(record, &mut progress));
@@ -79,7 +79,7 @@ pub(super) fn up(small: bool) -> anyhow::Result<u8> {
         Err(error) => {
             say("the demo did not come up: removing what was made");
             let record = Record::load().ok().flatten();
-            if let Err(left) = down::remove(record) {
+            if let Err(left) = down::remove(record.as_ref()) {
                 Progress::warn(&format!("{left:#}"));
             }
             Err(error)
