@@ -3,12 +3,16 @@
 use super::{
     ClusterDraft, NodeDraft, PoolDraft, Registry, WorkloadDraft, clusters::ClusterError, pools::PoolError,
 };
-use crate::kinds::{self, CfPolicy, StoredEndpoint, StoredIdentity, prefix};
+use crate::{
+    kinds::{self, CfPolicy, StoredEndpoint, StoredIdentity, prefix},
+    problem::Fault,
+};
 use isthmus_core::{Identity, Labels, NodeName, Platform};
-use isthmus_store::{MemoryStore, Store};
+use isthmus_store::{BoxFuture, Committed, LeaseId, MemoryStore, Store, StoreError, Txn};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
-    sync::Arc,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
@@ -27,7 +31,8 @@ impl Drop for Rig {
 
 impl Rig {
     async fn start(count: usize) -> Self {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+        // Commits take turns, so that what others do at once falls between a decision and its commit.
+        let store: Arc<dyn Store> = Arc::new(Odd::new(How::Slow));
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let registries: Vec<_> =
@@ -396,4 +401,167 @@ async fn names_that_change_meanwhile_are_corrected_once() {
     assert_eq!(rig.one().view().workload_text(first.uuid), "k8s:shop/shop-web@red");
     let unknown = rig.one().resolve_workload(&workload("violet", "web", "")).await.unwrap_err();
     assert!(unknown.to_string().contains("no cluster violet"), "{unknown}");
+}
+
+/// A store whose commits are slow, or fail in one way.
+struct Odd {
+    store: MemoryStore,
+    how: Mutex<How>,
+}
+
+/// Turns of others before a slow commit.
+const TURNS: usize = 8;
+
+#[derive(Clone, Copy, Debug)]
+enum How {
+    Not,
+    /// Others get several turns before a commit is carried out.
+    Slow,
+    /// Somebody else is always faster.
+    Refuses,
+    /// The disk is full.
+    Full,
+}
+
+impl Odd {
+    fn new(how: How) -> Self {
+        Self { store: MemoryStore::new(), how: Mutex::new(how) }
+    }
+
+    fn start() -> (Arc<Self>, Arc<Registry>) {
+        let store = Arc::new(Self::new(How::Not));
+        let shared: Arc<dyn Store> = Arc::clone(&store) as Arc<dyn Store>;
+        let registry = Registry::start(shared, &TaskTracker::new(), CancellationToken::new()).unwrap();
+        (store, registry)
+    }
+}
+
+impl Store for Odd {
+    fn revision(&self) -> Result<u64, StoreError> {
+        self.store.revision()
+    }
+
+    fn entry(&self, key: &str) -> Result<Option<isthmus_store::Entry>, StoreError> {
+        self.store.entry(key)
+    }
+
+    fn range(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<isthmus_store::Range, StoreError> {
+        self.store.range(prefix, after, limit)
+    }
+
+    fn commit(&self, txn: Txn) -> BoxFuture<'_, Result<Committed, StoreError>> {
+        let how = *super::lock(&self.how);
+        match how {
+            How::Not => self.store.commit(txn),
+            How::Slow => Box::pin(async {
+                for _ in 0..TURNS {
+                    tokio::task::yield_now().await;
+                }
+                self.store.commit(txn).await
+            }),
+            How::Refuses => Box::pin(async { Ok(Committed::Refused { revision: self.store.revision()? }) }),
+            How::Full => Box::pin(async { Err(StoreError::Full { path: "/data/store.redb".into() }) }),
+        }
+    }
+
+    fn watch(&self, prefix: &str, from: u64) -> Result<isthmus_store::Watch, isthmus_store::WatchError> {
+        self.store.watch(prefix, from)
+    }
+
+    fn lease_grant(&self, ttl: Duration, now: Instant) -> BoxFuture<'_, Result<LeaseId, StoreError>> {
+        self.store.lease_grant(ttl, now)
+    }
+
+    fn lease_keep_alive(&self, lease: LeaseId, now: Instant) -> BoxFuture<'_, Result<(), StoreError>> {
+        self.store.lease_keep_alive(lease, now)
+    }
+
+    fn lease_revoke(&self, lease: LeaseId) -> BoxFuture<'_, Result<u64, StoreError>> {
+        self.store.lease_revoke(lease)
+    }
+
+    fn expire_leases(&self, now: Instant) -> BoxFuture<'_, Result<Vec<LeaseId>, StoreError>> {
+        self.store.expire_leases(now)
+    }
+}
+
+/// Every write of the registry, as the code that it fails with; `-` where it succeeds.
+async fn codes(registry: &Registry) -> Vec<&'static str> {
+    fn code<T, E: Fault>(result: Result<T, E>) -> &'static str {
+        result.err().map_or("-", |error| error.code().as_str())
+    }
+    let name = "n1".parse().unwrap();
+    let cluster = "red".parse().unwrap();
+    let rule = super::RuleDraft { from: "web".to_owned(), to: "web".to_owned(), port: "any".to_owned() };
+    let policy = super::PolicyDraft {
+        name: "new".parse().unwrap(),
+        labels: Labels::new(),
+        reason: None,
+        rules: vec![rule],
+    };
+    let cf = CfPolicy {
+        source: Uuid::from_u128(1).to_string(),
+        destination: Uuid::from_u128(2).to_string(),
+        protocol: "tcp".to_owned(),
+        start: 1,
+        end: 1,
+    };
+    let draft = |name: &str| ClusterDraft {
+        name: name.parse().unwrap(),
+        labels: Labels::from([("x".to_owned(), "y".to_owned())]),
+        platform: Platform::Kubernetes,
+        closed: None,
+        reject: None,
+    };
+    vec![
+        code(registry.replace_cluster(&draft("red"), None, false).await),
+        code(registry.create_pool(&pool("red-2", "red", "10.65.0.0/24"), false).await),
+        code(registry.delete_pool(&"red-1".parse().unwrap(), None, false).await),
+        code(registry.register_node(&node("n2", 2)).await),
+        code(registry.lease_block(&name, &cluster).await),
+        code(registry.resolve_workload(&workload("red", "new", "")).await),
+        code(registry.create_policy(&policy, false).await),
+        code(registry.delete_policy(&"old".parse().unwrap(), None, false).await),
+        code(registry.create_cf_policies(BTreeSet::from([cf])).await),
+        code(registry.delete_node(&name, false).await),
+    ]
+}
+
+#[tokio::test]
+async fn a_write_that_cannot_be_is_told_and_the_next_one_works() {
+    let (store, registry) = Odd::start();
+    let draft = ClusterDraft {
+        name: "red".parse().unwrap(),
+        labels: Labels::new(),
+        platform: Platform::Kubernetes,
+        closed: None,
+        reject: None,
+    };
+    registry.create_cluster(&draft, false).await.unwrap();
+    registry.create_pool(&pool("red-1", "red", "10.64.0.0/24"), false).await.unwrap();
+    registry.register_node(&node("n1", 1)).await.unwrap();
+    registry.resolve_workload(&workload("red", "web", "")).await.unwrap();
+    let rule = super::RuleDraft { from: "web".to_owned(), to: "web".to_owned(), port: "any".to_owned() };
+    let old = super::PolicyDraft {
+        name: "old".parse().unwrap(),
+        labels: Labels::new(),
+        reason: None,
+        rules: vec![rule],
+    };
+    registry.create_policy(&old, false).await.unwrap();
+    let before = store.revision().unwrap();
+    for how in [How::Refuses, How::Full] {
+        *super::lock(&store.how) = how;
+        let found = codes(&registry).await;
+        assert!(found.iter().all(|code| *code == "ISE-0005"), "{how:?}: {found:?}");
+    }
+    assert_eq!(store.revision().unwrap(), before);
+    *super::lock(&store.how) = How::Not;
+    let found = codes(&registry).await;
+    assert!(found.iter().all(|code| *code == "-"), "{found:?}");
 }

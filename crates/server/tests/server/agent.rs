@@ -485,3 +485,21 @@ async fn the_agents_own_status_is_asked_for() {
     assert_eq!((away.code.as_str(), away.status), ("ISE-0005", 503));
     assert_eq!(rig.refusal::<()>(http::Method::GET, "/api/v1/nodes/n9/agent", None).await.code, "ISE-0002");
 }
+
+#[tokio::test]
+async fn of_a_large_scope_only_the_table_that_changed_is_sent() {
+    let rig = Rig::with_clusters().await;
+    let mut agent = rig.agent("n1", 1).await;
+    let mut scope = Vec::new();
+    for app in ["a", "b", "c", "d"] {
+        scope.push(agent.resolve("red", app).await.identity);
+    }
+    agent.scope(&scope).await;
+    agent.until("all tables", |agent| scope.iter().all(|identity| agent.table(*identity).is_some())).await;
+    agent.synced().await;
+    agent.sent.clear();
+    rig.allow("p", &[("a", "b", "tcp:1")]).await;
+    agent.synced().await;
+    assert_eq!(agent.sent, [format!("table/{:06x}", scope[1])]);
+    assert_eq!(agent.rules(scope[1]), 1);
+}
