@@ -21,7 +21,7 @@ use crate::{
     failure::{Exit, Failure},
     terminal::{Terminal, Tone},
 };
-use clap::{CommandFactory, FromArgMatches};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, error::ErrorKind, parser::ValueSource};
 use std::{
     collections::BTreeMap,
     ffi::OsString,
@@ -108,7 +108,7 @@ impl Session {
 pub fn main(words: Vec<OsString>) -> u8 {
     // Scripts stay stable when commands are added, so only people may abbreviate.
     let person = stdin().is_terminal() && stdout().is_terminal();
-    let parsed = Cli::command().infer_subcommands(person).try_get_matches_from(words);
+    let parsed = Cli::command().infer_subcommands(person).try_get_matches_from(words).and_then(refuse_server);
     let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
@@ -133,6 +133,18 @@ pub fn main(words: Vec<OsString>) -> u8 {
             failure.exit().code()
         }
     }
+}
+
+/// `agent --server` would be taken for the REST API's address and then do nothing.
+fn refuse_server(matches: ArgMatches) -> Result<ArgMatches, clap::Error> {
+    let told = matches.value_source("server") == Some(ValueSource::CommandLine);
+    let instead = match matches.subcommand_name() {
+        Some("agent") if told => "--connect HOST:PORT",
+        Some("server") if told => "--listen ADDRESS:PORT",
+        _ => return Ok(matches),
+    };
+    let text = format!("--server is the REST API that commands ask; a daemon has {instead}");
+    Err(Cli::command().error(ErrorKind::ArgumentConflict, text))
 }
 
 fn tell(terminal: Terminal, failure: &Failure) {

@@ -15,6 +15,8 @@ use std::{collections::BTreeMap, time::Instant};
 
 /// How long to wait for the nodes, unless told otherwise. A policy is in force within a tenth of a second.
 const WAIT_SECONDS: u64 = 5;
+/// Longest wait of one call.
+const TURN_SECONDS: u64 = 20;
 
 /// What can be done with policies.
 #[derive(Debug, clap::Subcommand)]
@@ -146,11 +148,20 @@ pub async fn allow(args: AllowArgs, session: &mut Session) -> Result<Exit, Failu
         session.done(&format!("policy {name} could be created; nothing was changed"), "");
         return Ok(Exit::Yes);
     }
-    let rollout = rollout(&server, &name, args.wait.unwrap_or(WAIT_SECONDS)).await?;
-    let loaded = format!("loaded on {}/{} nodes that need it", rollout.loaded, rollout.nodes);
+    let undo = format!("isthmus policy remove {name}");
+    let created = format!("policy {name} created at revision {}", written.revision);
+    let rollout = match rollout(&server, &name, args.wait.unwrap_or(WAIT_SECONDS)).await {
+        Ok(rollout) => rollout,
+        // It was written; that nobody can say where it is loaded must not look like a failure to write.
+        Err(failure) => {
+            session.done(&created, &undo);
+            return Err(failure);
+        }
+    };
     let seconds = begun.elapsed().as_secs_f64();
-    let text = format!("policy {name} created at revision {}, {loaded} ({seconds:.1} s)", written.revision);
-    session.done(&text, &format!("isthmus policy remove {name}"));
+    let loaded =
+        format!("loaded on {}/{} nodes that need it ({seconds:.1} s)", rollout.loaded, rollout.nodes);
+    session.done(&format!("{created}, {loaded}"), &undo);
     if rollout.waiting.is_empty() {
         return Ok(Exit::Yes);
     }
@@ -158,8 +169,19 @@ pub async fn allow(args: AllowArgs, session: &mut Session) -> Result<Exit, Failu
     Ok(if args.wait.is_some() { Exit::TimedOut } else { Exit::Yes })
 }
 
+/// Where a policy is in force, after at most `seconds`. Asks in turns, because no call may take longer than the client's
+/// own limit.
 async fn rollout(server: &Server, name: &str, seconds: u64) -> Result<Rollout, Failure> {
-    server.get(&format!("policies/{}/rollout?wait={seconds}", crate::api::escape(name))).await
+    let mut left = seconds;
+    loop {
+        let turn = left.min(TURN_SECONDS);
+        let path = format!("policies/{}/rollout?wait={turn}", crate::api::escape(name));
+        let rollout: Rollout = server.get(&path).await?;
+        left -= turn;
+        if rollout.waiting.is_empty() || left == 0 {
+            return Ok(rollout);
+        }
+    }
 }
 
 async fn remove(name: &str, dry_run: bool, session: &mut Session) -> Result<Exit, Failure> {

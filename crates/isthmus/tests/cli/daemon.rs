@@ -70,6 +70,14 @@ fn a_server_is_ready_and_ends_with_a_signal() {
 }
 
 #[test]
+fn the_address_of_the_rest_api_is_no_address_of_a_daemon() {
+    let ran = run(None, "agent --server 127.0.0.1:7443 --check-config --cluster red");
+    assert_eq!((ran.exit, ran.out.as_str()), (Some(2), ""));
+    assert!(ran.err.contains("--connect HOST:PORT"), "{}", ran.err);
+    assert_eq!(run(Some("127.0.0.1:1"), "agent --check-config --node n --cluster red").exit, Some(0));
+}
+
+#[test]
 fn a_log_filter_that_is_none_is_refused() {
     let ran = run(None, "server --data-dir /nonexistent --log [");
     assert_eq!(ran.exit, Some(2));
