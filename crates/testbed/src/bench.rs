@@ -8,6 +8,7 @@ mod isthmus;
 mod measure;
 mod pair;
 mod report;
+mod scale;
 mod silk;
 mod subject;
 
@@ -38,9 +39,12 @@ pub struct BenchArgs {
     /// Subjects to measure, `limit` always; all if none is named.
     #[arg(long, value_delimiter = ',')]
     subjects: Vec<String>,
-    /// Measures: rr, crr, tcp1, tcp4, udp, cni; all if none is named.
+    /// Measures: rr, crr, tcp1, tcp4, udp, cni, scale; all if none is named.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
+    /// Endpoints of the node that is filled for `scale`.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1500))]
+    endpoints: u16,
     /// Where the result goes, as JSON.
     #[arg(long, default_value = "target/bench/dataplane.json")]
     output: PathBuf,
@@ -109,7 +113,7 @@ fn bench(args: &BenchArgs) -> anyhow::Result<()> {
     let wanted = |name: &str| {
         args.subjects.is_empty() || name == "limit" || args.subjects.iter().any(|one| one == name)
     };
-    let subjects = subject::build(&mut lab, &wanted)?;
+    let (subjects, crowded) = subject::build(&mut lab, &wanted)?;
     let mut results = report::Results::default();
     for round in 1..=args.rounds {
         say(&format!("round {round} of {}", args.rounds));
@@ -117,6 +121,11 @@ fn bench(args: &BenchArgs) -> anyhow::Result<()> {
     }
     results.write(&args.output)?;
     results.print();
+    if let Some(node) =
+        crowded.filter(|_| args.measures.is_empty() || args.measures.iter().any(|one| one == "scale"))
+    {
+        scale::measure(&mut lab, &node, args.endpoints.into()).context("cannot measure a crowded node")?;
+    }
     say(&format!("written to {}", args.output.display()));
     Ok(())
 }
@@ -131,8 +140,9 @@ fn measure_round(
         for measure in Measure::WIRE.into_iter().filter(|measure| wanted(measure.word())) {
             for subject in subjects {
                 let Some(ends) = subject.ends(place) else { continue };
-                let value = measure::on_wire(&subject.name, ends, measure, args.time_ms)?;
+                let (value, is_disturbed) = measure::on_wire(&subject.name, ends, measure, args.time_ms)?;
                 results.add(place, measure, &subject.name, value);
+                results.disturbed += u32::from(is_disturbed);
             }
         }
     }

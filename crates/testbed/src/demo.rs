@@ -42,6 +42,7 @@ pub struct DemoArgs {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum DemoCommand {
     /// Starts three clusters with their nodes, agents and apps. Does nothing if they are up.
+    #[command(after_help = "Examples:\n  sudo isthmus demo up\n  sudo isthmus demo up --small")]
     Up {
         /// One node and one app for each cluster.
         #[arg(long)]
@@ -50,12 +51,16 @@ enum DemoCommand {
     /// Shows nodes and apps, and whether they answer.
     Status,
     /// Tells the story of one connection: denied, allowed, seen on the wire, revoked.
+    #[command(after_help = "Examples:\n  sudo isthmus demo tour\n  sudo isthmus demo tour --check")]
     Tour {
         /// Asks nobody, compares everything with what must be, and fails on any difference.
         #[arg(long)]
         check: bool,
     },
     /// Opens a shell in an app's container, or runs a command there.
+    #[command(
+        after_help = "Examples:\n  sudo isthmus demo shell cart\n  sudo isthmus demo shell web-1 -- ip address"
+    )]
     Shell {
         /// The app: `web`, or `web-1` for its second instance.
         app: String,
@@ -75,6 +80,8 @@ enum DemoCommand {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Drill {
     /// Kills every agent with SIGKILL and starts it again, under traffic across nodes.
+    #[command(after_help = "Examples:\n  sudo isthmus demo drill agent-kill\n  \
+        sudo isthmus demo drill agent-kill --seconds 60 -o json\n\nExit status: 0 nothing lost, 1 something, 2 a failure.")]
     AgentKill(drill::AgentKillArgs),
 }
 

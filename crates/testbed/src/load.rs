@@ -156,6 +156,8 @@ pub(crate) struct PluginFound {
     pub(crate) add_rate: f64,
     /// Median of DEL, in milliseconds.
     pub(crate) del_p50_ms: f64,
+    /// DELs a second, all callers together.
+    pub(crate) del_rate: f64,
 }
 
 /// Where the plugins' job finds its containers.

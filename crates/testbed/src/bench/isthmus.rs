@@ -7,6 +7,7 @@ use super::{
     Lab, PREFIX, RUN,
     pair::Pair,
     say,
+    scale::Crowded,
     subject::{Ends, Plugin, Subject, churn_namespaces},
 };
 use crate::{
@@ -64,15 +65,20 @@ struct Node {
     pair: Pair,
     index: usize,
     agent: AgentPlan,
+    process: Process,
 }
 
 /// Builds the wanted ones of `isthmus-1`, `isthmus-10000` and `isthmus-1000000`.
-pub(super) fn build(lab: &mut Lab, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Subject>> {
+pub(super) fn build(
+    lab: &mut Lab,
+    wanted: &dyn Fn(&str) -> bool,
+) -> anyhow::Result<(Vec<Subject>, Option<Crowded>)> {
     let few = wanted("isthmus-1") || wanted("isthmus-10000");
     let million = wanted("isthmus-1000000");
     let mut subjects = Vec::new();
+    let mut crowded = None;
     if !few && !million {
-        return Ok(subjects);
+        return Ok((subjects, crowded));
     }
     let mut bed = Bed::start(lab).context("cannot start Isthmus's server")?;
     if few {
@@ -81,7 +87,10 @@ pub(super) fn build(lab: &mut Lab, wanted: &dyn Fn(&str) -> bool) -> anyhow::Res
             subjects.push(bed.subject(lab, &nodes, name, rules)?);
             say(&format!("✔ {name} is built"));
         }
-        subjects[0].plugin = Some(bed.plugin(lab, &nodes[0])?);
+        let plugin = bed.plugin(lab, &nodes[0])?;
+        subjects[0].plugin = Some(plugin.clone());
+        let (agent, process) = (nodes[0].agent.clone(), nodes[0].process.clone());
+        crowded = Some(Crowded { binary: bed.binary.clone(), agent, process, plugin });
         subjects.retain(|subject| wanted(&subject.name));
     }
     if million {
@@ -94,7 +103,7 @@ pub(super) fn build(lab: &mut Lab, wanted: &dyn Fn(&str) -> bool) -> anyhow::Res
         })?;
         say(&format!("✔ isthmus-1000000 is built: {rules} rules are loaded on its node"));
     }
-    Ok(subjects)
+    Ok((subjects, crowded))
 }
 
 impl Bed {
@@ -158,7 +167,7 @@ impl Bed {
         let process = Process::start(&format!("agent {node}"), &agent.prepare(&self.binary)?, &log)?;
         lab.record(|made| made.processes.push(process.clone()))?;
         agent.wait_ready(&process)?;
-        Ok(Node { pair: pair.clone(), index, agent })
+        Ok(Node { pair: pair.clone(), index, agent, process })
     }
 
     /// A container of `workload`, put on the network by CNI ADD.

@@ -118,15 +118,23 @@ impl Measure {
 }
 
 /// Measures between two ends.
-pub(super) fn on_wire(subject: &str, ends: &Ends, measure: Measure, time_ms: u64) -> anyhow::Result<f64> {
+///
+/// Returns the value, and whether others used the machine even at the last try.
+pub(super) fn on_wire(
+    subject: &str,
+    ends: &Ends,
+    measure: Measure,
+    time_ms: u64,
+) -> anyhow::Result<(f64, bool)> {
     let mut disturbed = 0;
     loop {
         let before = Cpu::now();
         let (server, client) = exchange(ends, measure, time_ms)
             .with_context(|| format!("{subject}: {} failed", measure.word()))?;
         let others = before.others(&Cpu::now(), server.cpu_ms + client.cpu_ms);
-        if others <= DISTURBANCE_MAX || disturbed == REPEATS_MAX {
-            return Ok(measure.value(&server, &client));
+        let is_disturbed = others > DISTURBANCE_MAX;
+        if !is_disturbed || disturbed == REPEATS_MAX {
+            return Ok((measure.value(&server, &client), is_disturbed));
         }
         disturbed += 1;
         let verb = if disturbed < REPEATS_MAX { "repeating" } else { "repeating for the last time" };
@@ -260,19 +268,10 @@ const CALLERS: usize = 16;
 
 /// Measures a CNI plugin: one caller for the latencies, many for the rate.
 pub(super) fn plugin(subject: &str, plugin: &Plugin) -> anyhow::Result<Vec<(Measure, f64)>> {
-    let run = |callers: usize| -> anyhow::Result<PluginFound> {
-        let own = std::env::current_exe().context("cannot find the running program's path")?;
-        let call = Call::new(own)
-            .in_namespace(&plugin.node.path())
-            .args(["demo-app", "load", "cni", "--prefix", super::subject::CHURN])
-            .args(["--count", &CONTAINERS.to_string(), "--callers", &callers.to_string(), "--directory"])
-            .arg(&plugin.directory)
-            .arg("--config")
-            .arg(&plugin.config);
-        Ok(serde_json::from_str(&call.run()?)?)
-    };
-    let one = run(1).with_context(|| format!("{subject}: calls of the plugin failed"))?;
-    let many = run(CALLERS).with_context(|| format!("{subject}: parallel calls of the plugin failed"))?;
+    let run = |callers| plugin.call(super::subject::CHURN, CONTAINERS, callers, "both");
+    let one: PluginFound = run(1).with_context(|| format!("{subject}: calls of the plugin failed"))?;
+    let many: PluginFound =
+        run(CALLERS).with_context(|| format!("{subject}: parallel calls of the plugin failed"))?;
     if one.add_p50_ms <= 0.0 {
         bail!("{subject}: calls of the plugin took no time, which cannot be");
     }

@@ -13,6 +13,8 @@ type Rounds = Vec<(String, Vec<f64>)>;
 #[derive(Debug, Default)]
 pub(super) struct Results {
     values: BTreeMap<(Place, Measure), Rounds>,
+    /// Measurements that others disturbed each time they were repeated.
+    pub(super) disturbed: u32,
 }
 
 /// One line of the file.
@@ -100,6 +102,13 @@ impl Results {
             std::io::stdout(),
             "\nratios: 1 is the base's own figure (limit, or bridge-host-local), more is better; in brackets the value"
         );
+        if self.disturbed > 0 {
+            let _closed = writeln!(
+                std::io::stdout(),
+                "! {} measurements were disturbed by other processes each time: trust the figures less",
+                self.disturbed
+            );
+        }
     }
 }
 

@@ -4,10 +4,13 @@ use super::{
     Lab, PREFIX, RUN, isthmus,
     measure::{Place, churned},
     pair::{Pair, WIRE},
-    say, silk,
+    say,
+    scale::Crowded,
+    silk,
 };
 use crate::{
     cni::{self, REFERENCE_PLUGINS},
+    load::PluginFound,
     namespace::Namespace,
 };
 use anyhow::Context as _;
@@ -15,10 +18,13 @@ use std::{
     fs,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// What the names of the namespaces begin with that plugins are called for.
 pub(super) const CHURN: &str = "isb-churn-";
+/// Longest time of all calls of a plugin.
+const CALLS: Duration = Duration::from_mins(5);
 /// MTU of the bare wire.
 const WIRE_MTU: u32 = 1500;
 /// MTU of containers behind VXLAN.
@@ -41,6 +47,29 @@ pub(super) struct Plugin {
     pub(super) directory: PathBuf,
     /// File with its configuration.
     pub(super) config: PathBuf,
+}
+
+impl Plugin {
+    /// Calls it for the containers 0 to `count` of a prefix; `calls` is `add`, `del` or `both`.
+    pub(super) fn call(
+        &self,
+        prefix: &str,
+        count: usize,
+        callers: usize,
+        calls: &str,
+    ) -> anyhow::Result<PluginFound> {
+        let own = std::env::current_exe().context("cannot find the running program's path")?;
+        let call = self
+            .node
+            .call(own)
+            .timeout(CALLS)
+            .args(["demo-app", "load", "cni", "--prefix", prefix, "--calls", calls])
+            .args(["--count", &count.to_string(), "--callers", &callers.to_string(), "--directory"])
+            .arg(&self.directory)
+            .arg("--config")
+            .arg(&self.config);
+        Ok(serde_json::from_str(&call.run()?)?)
+    }
 }
 
 /// A network.
@@ -67,8 +96,11 @@ impl Subject {
     }
 }
 
-/// Builds the wanted subjects.
-pub(super) fn build(lab: &mut Lab, wanted: &dyn Fn(&str) -> bool) -> anyhow::Result<Vec<Subject>> {
+/// Builds the wanted subjects, and with Isthmus among them a node that may be filled.
+pub(super) fn build(
+    lab: &mut Lab,
+    wanted: &dyn Fn(&str) -> bool,
+) -> anyhow::Result<(Vec<Subject>, Option<Crowded>)> {
     let mut subjects = Vec::new();
     let mut add = |name: &str, subject: anyhow::Result<Subject>| -> anyhow::Result<()> {
         subjects.push(subject.with_context(|| format!("cannot build {name}"))?);
@@ -91,8 +123,9 @@ pub(super) fn build(lab: &mut Lab, wanted: &dyn Fn(&str) -> bool) -> anyhow::Res
     if wanted("bridge-host-local") {
         add("bridge-host-local", reference_plugin(lab))?;
     }
-    subjects.extend(isthmus::build(lab, wanted)?);
-    Ok(subjects)
+    let (ours, crowded) = isthmus::build(lab, wanted)?;
+    subjects.extend(ours);
+    Ok((subjects, crowded))
 }
 
 /// Nothing between the sockets but one veth, and the bare wire.

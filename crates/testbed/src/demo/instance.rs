@@ -19,6 +19,7 @@ use crate::{
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::IpAddr,
     path::{Path, PathBuf},
@@ -162,13 +163,18 @@ impl Container {
         }
     }
 
-    /// A run of the demo's own client inside the container.
-    pub(super) fn client(&self, node: &Node, binary: &Path, name: &str, arguments: &[&str]) -> Call {
+    /// Where our binary is for a process in the container.
+    pub(super) fn client_binary<'a>(&self, binary: &'a Path) -> Cow<'a, str> {
         // A Nomad task of the exec driver sees the host's files; the others have the binary in their image.
-        let binary = match node.cluster().platform {
+        match self.instance.cluster().platform {
             Platform::Nomad => binary.to_string_lossy(),
             _ => BINARY.into(),
-        };
+        }
+    }
+
+    /// A run of the demo's own client inside the container.
+    pub(super) fn client(&self, node: &Node, binary: &Path, name: &str, arguments: &[&str]) -> Call {
+        let binary = self.client_binary(binary);
         let words: Vec<_> = [&*binary, "demo-app"].into_iter().chain(arguments.iter().copied()).collect();
         self.exec(node, name, false, &words)
     }

@@ -29,22 +29,37 @@ pub(super) struct PluginJob {
     /// How many calls at once.
     #[arg(long, default_value_t = 1)]
     callers: usize,
+    /// Which calls: ADD for all, DEL for all, or both.
+    #[arg(long, value_enum, default_value_t = Calls::Both)]
+    calls: Calls,
 }
 
-/// ADD for all, then DEL for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Calls {
+    Add,
+    Del,
+    Both,
+}
+
+/// ADD for all, then DEL for all, as far as wanted.
 pub(super) fn run(job: &PluginJob) -> io::Result<PluginFound> {
     let config = fs::read(&job.config)?;
     let kind: serde_json::Value = serde_json::from_slice(&config)?;
     let plugin = job.directory.join(kind["type"].as_str().unwrap_or_default());
-    let start = Instant::now();
-    let mut added = all(job, |index| call(job, &plugin, &config, "ADD", index))?;
-    let took = start.elapsed();
-    let mut deleted = all(job, |index| call(job, &plugin, &config, "DEL", index))?;
-    Ok(PluginFound {
-        add_p50_ms: median(&mut added).as_secs_f64() * 1e3,
-        add_rate: job.count as f64 / took.as_secs_f64(),
-        del_p50_ms: median(&mut deleted).as_secs_f64() * 1e3,
-    })
+    let timed = |command: &str| -> io::Result<(f64, f64)> {
+        let start = Instant::now();
+        let mut times = all(job, |index| call(job, &plugin, &config, command, index))?;
+        let rate = job.count as f64 / start.elapsed().as_secs_f64();
+        Ok((median(&mut times).as_secs_f64() * 1e3, rate))
+    };
+    let mut found = PluginFound::default();
+    if job.calls != Calls::Del {
+        (found.add_p50_ms, found.add_rate) = timed("ADD")?;
+    }
+    if job.calls != Calls::Add {
+        (found.del_p50_ms, found.del_rate) = timed("DEL")?;
+    }
+    Ok(found)
 }
 
 /// Does `work` for each container, several at once, and returns the time of each.

@@ -83,7 +83,7 @@ impl<'a> Scene<'a> {
     pub(super) fn show_flow(&self, flow: Option<&Value>) {
         let Some(flow) = flow else { return };
         let text = |key: &str| flow[key].as_str().unwrap_or("-").to_owned();
-        answer("   $ isthmus flows --follow");
+        answer("   $ isthmus flows --follow --output jsonl");
         self.show(&format!(
             "{}  port {}  {}  {}  decided on {}",
             super::watch::edge(flow),
@@ -120,7 +120,7 @@ impl<'a> Scene<'a> {
     /// An app asks another by HTTP, from inside its container.
     pub(super) fn get(&self, from: &str, to: &str) -> anyhow::Result<Shown> {
         let url = self.url(to)?;
-        self.run(&format!("isthmus demo shell {from} -- get {url}"), &self.client(from, &["get", &url])?)
+        self.ask(from, &["get", &url])
     }
 
     /// As [`Scene::get`], without a word; the answer if there was one.
@@ -132,10 +132,15 @@ impl<'a> Scene<'a> {
     /// An app sends a datagram to another.
     pub(super) fn udp(&self, from: &str, to: &str) -> anyhow::Result<Shown> {
         let address = format!("{}:{UDP_PORT}", self.container(to)?.address);
-        self.run(
-            &format!("isthmus demo shell {from} -- udp {address}"),
-            &self.client(from, &["udp", &address])?,
-        )
+        self.ask(from, &["udp", &address])
+    }
+
+    /// Runs the demo's client in an app's container, and shows it as a person would.
+    fn ask(&self, from: &str, arguments: &[&str]) -> anyhow::Result<Shown> {
+        let container = self.container(from)?;
+        let binary = container.client_binary(&self.record.binary);
+        let line = format!("isthmus demo shell {from} -- {binary} demo-app {}", arguments.join(" "));
+        self.run(&line, &self.client(from, arguments)?)
     }
 
     fn url(&self, to: &str) -> anyhow::Result<String> {
