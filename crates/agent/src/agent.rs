@@ -59,6 +59,11 @@ pub(crate) struct Agent {
     pub(crate) started: Instant,
 }
 
+/// Endpoints that a problem names; more are counted.
+const BROKEN_NAMED_MAX: usize = 3;
+/// Problems that are kept; more are counted.
+const PROBLEMS_MAX: usize = 256;
+
 /// What is wrong with the node now, by where.
 #[derive(Debug, Default)]
 pub(crate) struct Problems {
@@ -74,7 +79,9 @@ impl Problems {
                 if texts.get(place) != Some(&text) {
                     tracing::warn!(place, problem = %text, "a problem came up");
                 }
-                texts.insert(place.to_owned(), text);
+                if texts.len() < PROBLEMS_MAX || texts.contains_key(place) {
+                    texts.insert(place.to_owned(), text);
+                }
             }
             None => {
                 if texts.remove(place).is_some() {
@@ -96,7 +103,7 @@ impl Problems {
         under.map(|(_, text)| text.clone()).collect()
     }
 
-    /// Everything that is wrong.
+    /// Everything that is wrong, [`PROBLEMS_MAX`] at most.
     pub(crate) fn all(&self) -> Vec<String> {
         lock(&self.texts).values().cloned().collect()
     }
@@ -145,6 +152,31 @@ impl Agent {
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
         lock(&self.view)
+    }
+
+    /// Everything that is wrong with the node.
+    pub(crate) fn problem_texts(&self) -> Vec<String> {
+        let mut texts = self.problems.all();
+        texts.extend(self.broken_endpoints());
+        texts
+    }
+
+    /// One sentence for all endpoints whose links are not as they were made.
+    fn broken_endpoints(&self) -> Option<String> {
+        let attachments = self.attachments();
+        let is_broken = |attachment: &&Attachment| matches!(attachment.state, State::Broken { .. });
+        let count = attachments.values().filter(is_broken).count();
+        if count == 0 {
+            return None;
+        }
+        let named = attachments.iter().filter(|(_, attachment)| is_broken(attachment)).take(BROKEN_NAMED_MAX);
+        let names: Vec<_> = named.map(|(id, _)| id.as_str()).collect();
+        let more = if count > names.len() { " and others" } else { "" };
+        Some(format!(
+            "{count} endpoint(s) have a link that is not as it was made, or none: {}{more}; \
+             a restart of the container makes it anew",
+            names.join(", ")
+        ))
     }
 
     /// Identities that live here.

@@ -13,9 +13,14 @@ use std::{
         },
     },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 use tokio::net::UnixListener;
 
+/// How long a lock that somebody holds is waited for.
+const LOCK_PATIENCE: Duration = Duration::from_millis(1_500);
+/// Pause between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 /// Group of people who may ask the agent.
 const GROUP: &str = "isthmus";
 
@@ -55,7 +60,7 @@ impl Lock {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o644);
         let mut file = options.open(path).map_err(failed)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        match flock_patiently(&file) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
@@ -67,6 +72,18 @@ impl Lock {
         }
         file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
         Ok(Self { _file: file })
+    }
+}
+
+/// Takes the lock of a file. A killed process holds its locks until the kernel has taken it apart, which its supervisor
+/// does not wait for; so this waits a moment for whoever holds it.
+fn flock_patiently(file: &File) -> rustix::io::Result<()> {
+    let end = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < end => std::thread::sleep(LOCK_PAUSE),
+            outcome => return outcome,
+        }
     }
 }
 

@@ -150,7 +150,7 @@ impl Metrics {
         self.endpoints.set(agent.attachments().len() as i64);
         self.connections.set(agent.connections.load(Ordering::Relaxed) as i64);
         self.rules.set(agent.kernel.rules() as i64);
-        self.problems.set(agent.problems.all().len() as i64);
+        self.problems.set(agent.problem_texts().len() as i64);
         self.connected.set(i64::from(agent.link.is_up()));
         self.lost(agent.flows.lost());
         for (reason, packets) in agent.kernel.counters().unwrap_or_default() {

@@ -187,19 +187,22 @@ async fn only_get() -> Refusal {
 impl Agent {
     /// How the node is.
     pub(crate) fn agent_status(&self) -> AgentStatus {
+        // Locks that are taken within the literal would be held to its end.
         let foreign = self.kernel.foreign_programs();
+        let revision = self.view().revision;
+        let endpoints = self.attachments().len() as u64;
         AgentStatus {
             node: self.config.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             connected: self.link.is_up(),
-            revision: self.view().revision,
+            revision,
             attach_mode: if self.kernel.attach_mode() == AttachMode::Clsact { "clsact" } else { "tcx" }
                 .to_owned(),
-            endpoints: self.attachments().len() as u64,
+            endpoints,
             connections: self.connections.load(Ordering::Relaxed),
             rules: self.kernel.rules(),
             uptime_s: self.started.elapsed().as_secs(),
-            problems: self.problems.all(),
+            problems: self.problem_texts(),
             foreign_programs: foreign
                 .into_iter()
                 .map(|(interface, name)| format!("{interface}: {name}"))

@@ -196,27 +196,19 @@ impl Agent {
                 State::Broken { gone_since } => gone_since.or(Some(now)),
                 _ => Some(now),
             };
+            if attachment.state == State::Whole {
+                tracing::warn!(endpoint = %id, "the endpoint's link is not as it was made");
+            }
             attachment.state = State::Broken { gone_since: since };
             since
                 .filter(|since| now.duration_since(*since) >= GONE_FOR)
                 .map(|_| attachment.request.key.clone())
         };
         drop(busy);
-        match over {
-            Some(key) => {
-                tracing::info!(endpoint = %id, "the endpoint's namespace is gone and nobody detached it: released");
-                match self.detach(&key) {
-                    Ok(()) => self.problems.set(&place(id), None),
-                    Err(failure) => self.problems.set(&place(id), Some(failure.message)),
-                }
-            }
-            None if netns_alive => {
-                let text = format!(
-                    "the link of {id} is not as it was made; a restart of the container makes it anew"
-                );
-                self.problems.set(&place(id), Some(text));
-            }
-            None => {}
+        if let Some(key) = over {
+            tracing::info!(endpoint = %id, "the endpoint's namespace is gone and nobody detached it: released");
+            let problem = self.detach(&key).err().map(|failure| failure.message);
+            self.problems.set(&place(id), problem);
         }
     }
 }

@@ -26,10 +26,16 @@ pub(crate) async fn open(config: &Config, tunnel_address: IpAddr) -> Result<Arc<
         mtu: config.mtu,
         limits: config.limits,
     };
-    let opened = tokio::task::spawn_blocking(move || Dataplane::open(options)).await;
-    let opened = opened.map_err(|error| failed("ISE-0507", &error))?;
-    let dataplane = opened.map_err(|error| failed(code(&error), &error))?;
-    Ok(Arc::new(Node { dataplane, expedite: Expedite::new(&config.run_dir) }))
+    let expedite = Expedite::new(&config.run_dir);
+    let opened = tokio::task::spawn_blocking(move || {
+        let hurry = expedite.hurry();
+        let opened = Dataplane::open(options);
+        drop(hurry);
+        opened.map(|dataplane| Node { dataplane, expedite })
+    });
+    let opened = opened.await.map_err(|error| failed("ISE-0507", &error))?;
+    let node = opened.map_err(|error| failed(code(&error), &error))?;
+    Ok(Arc::new(node))
 }
 
 /// The dataplane, and the haste of its changes.

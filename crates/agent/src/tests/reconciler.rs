@@ -99,7 +99,7 @@ async fn a_link_removed_behind_our_back_is_told_and_made_anew() {
     assert_eq!(still.used(), 1, "kept while its namespace lives");
     assert_eq!(still.attach("c1", &netns).await.unwrap().addresses, attached.addresses);
     still.look(Instant::now()).await;
-    assert!(still.agent.problems.under(&["endpoint"]).is_empty());
+    assert_eq!(still.agent.problem_texts(), Vec::<String>::new());
 }
 
 #[tokio::test]
