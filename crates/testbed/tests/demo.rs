@@ -22,11 +22,11 @@ const LIMIT: Duration = Duration::from_mins(3);
 /// The static program, or a printed reason why the test cannot run. In CI a reason is a failure.
 fn isthmus() -> Option<PathBuf> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/x86_64-unknown-linux-musl");
-    let named = std::env::var_os("ISTHMUS_STATIC").map(PathBuf::from);
-    let mut candidates =
-        named.into_iter().chain(["release", "debug"].map(|profile| target.join(profile).join("isthmus")));
     let whole = |path: &PathBuf| path.exists() && path.with_file_name("isthmus-cni").exists();
-    let reason = match candidates.find(whole) {
+    let built =
+        ["release", "debug"].map(|profile| target.join(profile).join("isthmus")).into_iter().filter(whole);
+    let newest = built.max_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
+    let reason = match std::env::var_os("ISTHMUS_STATIC").map(PathBuf::from).or(newest) {
         _ if !rustix::process::geteuid().is_root() => "not root",
         Some(path) => return Some(path),
         None => "no static programs: make build",

@@ -36,8 +36,9 @@ fn content() -> Option<Content> {
     let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/x86_64-unknown-linux-musl");
     let candidates =
         ["release/isthmus", "debug/isthmus", "debug/examples/testbed"].map(|path| target.join(path));
-    let found = std::env::var_os("ISTHMUS_STATIC").map(PathBuf::from);
-    let binary = found.into_iter().chain(candidates).find(|path| path.exists() && serves(path));
+    let built = candidates.into_iter().filter(|path| path.exists() && serves(path));
+    let newest = built.max_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
+    let binary = std::env::var_os("ISTHMUS_STATIC").map(PathBuf::from).or(newest);
     let reason = if !rustix::process::geteuid().is_root() {
         "not root"
     } else if binary.is_none() {
