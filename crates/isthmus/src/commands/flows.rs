@@ -10,6 +10,7 @@ use crate::{
 use isthmus_api::local::Flow;
 use std::{
     io::{self, Write},
+    net::IpAddr,
     path::PathBuf,
     time::Duration,
 };
@@ -195,11 +196,16 @@ impl Shown<'_> {
 }
 
 fn cells(flow: &Flow) -> [String; 7] {
-    let end = |name: &str, address: String| if name.is_empty() { address } else { name.to_owned() };
+    // A packet that is no IPv4 has no addresses that could be told, and often no receiver.
+    let end = |name: &str, address: IpAddr| match name {
+        "" | "none" if address.is_unspecified() => "-".to_owned(),
+        "" | "none" => address.to_string(),
+        name => name.to_owned(),
+    };
     [
         clock(flow.time_unix_ms),
-        end(&flow.from, flow.source.to_string()),
-        end(&flow.to, flow.destination.to_string()),
+        end(&flow.from, flow.source),
+        end(&flow.to, flow.destination),
         port(flow),
         flow.verdict.clone(),
         flow.reason.clone(),
@@ -213,6 +219,7 @@ fn port(flow: &Flow) -> String {
         6 => format!("tcp:{}", flow.destination_port),
         17 => format!("udp:{}", flow.destination_port),
         1 | 58 => "icmp".to_owned(),
+        0 => "-".to_owned(),
         other => format!("ip:{other}"),
     }
 }
@@ -259,6 +266,9 @@ mod tests {
             "22:13:20.123Z  k8s:shop/web@red              10.65.0.2                     tcp:8080    denied    no-rule         green-2"
         );
         assert_eq!(port(&Flow { protocol: 1, ..flow.clone() }), "icmp");
-        assert_eq!(port(&Flow { protocol: 47, ..flow }), "ip:47");
+        assert_eq!(port(&Flow { protocol: 47, ..flow.clone() }), "ip:47");
+        let unknown =
+            Flow { protocol: 0, to: "none".into(), destination: "0.0.0.0".parse().unwrap(), ..flow };
+        assert_eq!((cells(&unknown)[2].as_str(), cells(&unknown)[3].as_str()), ("-", "-"));
     }
 }
