@@ -196,29 +196,39 @@ async fn concurrent_registrations_give_each_node_its_number() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_pool_is_not_deleted_under_a_lease() {
-    for _ in 0..20 {
+    for round in 0..20 {
         let rig = Rig::start(2).await;
         rig.pool("red-1", "red", "10.64.0.0/26").await;
         let name = rig.node("n1", 1).await;
         let (cluster, pool_name) = ("red".parse().unwrap(), "red-1".parse().unwrap());
-        let (leased, deleted) = tokio::join!(
-            rig.registries[0].lease_block(&name, &cluster),
-            rig.registries[1].delete_pool(&pool_name, None, false)
-        );
+        let leasing = rig.registries[0].lease_block(&name, &cluster);
+        let deleting = rig.registries[1].delete_pool(&pool_name, None, false);
+        // Either may begin.
+        let (leased, deleted) = if round % 2 == 0 {
+            tokio::join!(leasing, deleting)
+        } else {
+            let (deleted, leased) = tokio::join!(deleting, leasing);
+            (leased, deleted)
+        };
         assert!(leased.is_ok() != deleted.is_ok(), "{leased:?} {deleted:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_cluster_is_not_deleted_under_a_new_pool() {
-    for _ in 0..20 {
+    for round in 0..20 {
         let rig = Rig::start(2).await;
         let name = "red".parse().unwrap();
         let draft = pool("red-1", "red", "10.64.0.0/24");
-        let (made, deleted) = tokio::join!(
-            rig.registries[0].create_pool(&draft, false),
-            rig.registries[1].delete_cluster(&name, None, false)
-        );
+        let making = rig.registries[0].create_pool(&draft, false);
+        let deleting = rig.registries[1].delete_cluster(&name, None, false);
+        // Either may begin.
+        let (made, deleted) = if round % 2 == 0 {
+            tokio::join!(making, deleting)
+        } else {
+            let (deleted, made) = tokio::join!(deleting, making);
+            (made, deleted)
+        };
         match (made, deleted) {
             (Ok(()), Err(ClusterError::InUse { .. })) | (Err(PoolError::NoCluster(_)), Ok(())) => {}
             other => panic!("{other:?}"),
@@ -373,7 +383,7 @@ async fn a_view_that_fell_behind_is_read_anew() {
     }
     registry.caught_up(store.revision().unwrap()).await.unwrap();
     assert_eq!(registry.view().clusters.len(), 10);
-    assert!(changes.recv().await.unwrap().all);
+    assert!(changes.try_recv().unwrap().all);
     stop.cancel();
 }
 
@@ -564,4 +574,18 @@ async fn a_write_that_cannot_be_is_told_and_the_next_one_works() {
     *super::lock(&store.how) = How::Not;
     let found = codes(&registry).await;
     assert!(found.iter().all(|code| *code == "-"), "{found:?}");
+}
+
+#[tokio::test]
+async fn of_pools_that_overlap_and_are_made_at_once_one_wins() {
+    let rig = Rig::start(2).await;
+    let (one, other) = (pool("a", "red", "10.64.0.0/16"), pool("b", "green", "10.64.7.0/24"));
+    let (first, second) = tokio::join!(
+        rig.registries[0].create_pool(&one, false),
+        rig.registries[1].create_pool(&other, false)
+    );
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    let refused = first.err().or(second.err()).unwrap();
+    let text = refused.to_string();
+    assert!(text.contains("pool a") && text.contains("pool b"), "{text}");
 }
