@@ -425,3 +425,60 @@ fn a_descriptor_of_the_namespace_is_what_the_agent_gets() {
     assert!(run(&environment("ADD"), &mut stdin.to_string().as_bytes()).ok);
     assert_eq!(agent.join().unwrap(), rustix::fs::stat("/proc/self/ns/net").unwrap().st_ino);
 }
+
+/// Every value of `document`, as a JSON pointer.
+fn pointers(document: &Value, at: &str, found: &mut Vec<String>) {
+    found.push(at.to_owned());
+    match document {
+        Value::Object(map) => {
+            for (key, value) in map {
+                pointers(value, &format!("{at}/{}", key.replace('~', "~0").replace('/', "~1")), found);
+            }
+        }
+        Value::Array(items) => {
+            for (index, value) in items.iter().enumerate() {
+                pointers(value, &format!("{at}/{index}"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn whatever_stands_in_the_configuration_the_answer_is_a_document() {
+    let agent = Agent::new(willing);
+    let whole = json!({
+        "cniVersion": "1.0.0", "name": "isth", "cluster": "red", "timeoutSeconds": 5,
+        "prevResult": { "cniVersion": "1.0.0", "interfaces": [{ "name": "eth0", "mac": "m", "sandbox": "/n", "mtu": 1 }],
+            "ips": [{ "address": "10.0.0.1/32", "gateway": "10.0.0.2", "interface": 0 }],
+            "routes": [{ "dst": "0.0.0.0/0", "gw": "10.0.0.2" }], "dns": { "nameservers": ["10.0.0.3"] } },
+        "runtimeConfig": { "portMappings": [{ "hostPort": 1, "containerPort": 2, "protocol": "tcp", "hostIP": "::" }],
+            "ips": ["10.0.0.9/24"], "mac": "02:00:00:00:00:01", "dns": { "Servers": ["10.0.0.4"] },
+            "io.kubernetes.cri.pod-annotations": { "isthmus.dev/app": "web", "isthmus.dev/labels": "a=b" } },
+        "args": { "cni": { "labels": [{ "key": "k", "value": "v" }], "ips": [], "mac": "" },
+            "org.apache.mesos": { "network_info": { "labels": { "labels": [{ "key": "k" }] }, "port_mappings": [],
+                "ip_addresses": [{ "ip_address": "10.0.0.5" }] } } },
+        "cni.dev/valid-attachments": [{ "containerID": "a", "ifname": "eth0" }],
+    });
+    let mut places = Vec::new();
+    pointers(&whole, "", &mut places);
+    let values =
+        [json!(null), json!(-1), json!(1e300), json!(""), json!("\u{0}"), json!([]), json!([[]]), json!({})];
+    for (place, value) in places.iter().flat_map(|place| values.iter().map(move |value| (place, value))) {
+        let mut document = whole.clone();
+        *document.pointer_mut(place).unwrap() = value.clone();
+        if !document.is_object() {
+            continue;
+        }
+        for command in ["ADD", "DEL", "CHECK"] {
+            let (outcome, _asked) = agent.run(&environment(command), document.clone());
+            let answer = stdout(&outcome);
+            let good = if outcome.ok {
+                command != "ADD" || answer["ips"].is_array() || answer["ip4"].is_object()
+            } else {
+                answer["code"].is_u64()
+            };
+            assert!(good, "{command} with {value} at {place}: {}", outcome.stdout);
+        }
+    }
+}

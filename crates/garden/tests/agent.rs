@@ -242,3 +242,33 @@ fn without_a_process_descriptor_three_is_the_namespace() {
     assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("cfnetworking: "));
 }
+
+#[test]
+fn whatever_stands_in_the_input_the_answer_is_a_document_or_an_error() {
+    let agent = Agent::new(willing);
+    let places = [
+        "/Pid",
+        "/Properties",
+        "/Properties/log_config",
+        "/Properties/app_id",
+        "/Properties/policy_group_id",
+        "/netin",
+        "/netin/0",
+        "/netin/0/host_port",
+        "/netin/0/container_port",
+        "/netout_rules",
+        "/netout_rules/0",
+    ];
+    let values =
+        [json!(null), json!(-1), json!(1e300), json!(""), json!("{"), json!([]), json!([[]]), json!({})];
+    for (place, value) in places.iter().flat_map(|place| values.iter().map(move |value| (place, value))) {
+        let mut input = up_input();
+        *input.pointer_mut(place).unwrap() = value.clone();
+        match agent.run("up", &input.to_string()).0 {
+            Ok(answer) => {
+                assert!(serde_json::from_str::<Value>(&answer).is_ok(), "{value} at {place}: {answer}");
+            }
+            Err(error) => assert!(error.starts_with("cfnetworking: "), "{value} at {place}: {error}"),
+        }
+    }
+}
