@@ -278,12 +278,9 @@ impl Agents {
                     let mut all = lock(&self.live);
                     match all.get(node) {
                         Some(held) if held.instance != live.instance => {}
-                        Some(held) => {
-                            // The same agent: its old call is dead, whether we have noticed or not.
-                            held.cut.cancel();
-                            all.insert(node.clone(), Arc::clone(live));
-                            return;
-                        }
+                        // The same agent: its old call is dead, whether we have noticed or not. It ends what it
+                        // writes before this one begins.
+                        Some(held) => held.cut.cancel(),
                         None => {
                             all.insert(node.clone(), Arc::clone(live));
                             return;

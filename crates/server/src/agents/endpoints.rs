@@ -4,7 +4,7 @@ use super::{session::Shared, wire};
 use crate::{kinds::StoredEndpoint, problem::chain, registry::EndpointError};
 use isthmus_api::stream::from_agent;
 use isthmus_core::NodeName;
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -77,22 +77,31 @@ impl Pending {
     }
 }
 
-/// Writes until the node is gone. Dropped when the call ends; the agent says everything again in its next one.
-pub(super) async fn write(shared: &Shared, mut queue: mpsc::Receiver<Change>) -> Status {
+/// Writes until the node is gone or the call is cut; what is being written then is still written, so that nothing of an
+/// old call comes after the first word of the next one. What still waits is dropped: the agent says everything again.
+pub(super) async fn write(shared: Arc<Shared>, mut queue: mpsc::Receiver<Change>) -> Status {
     let mut pending = Pending::default();
+    let cut = &shared.live.cut;
     loop {
-        let Some(change) = queue.recv().await else { return Status::cancelled("the call ended") };
+        let change = tokio::select! {
+            change = queue.recv() => change,
+            () = cut.cancelled() => None,
+        };
+        let Some(change) = change else { return ended() };
         pending.add(change);
         loop {
             while let Ok(change) = queue.try_recv() {
                 pending.add(change);
             }
-            match write_once(shared, &pending).await {
+            match write_once(&shared, &pending).await {
                 Ok(()) => break,
                 Err(error @ EndpointError::NodeGone(_)) => return Status::aborted(chain(&error)),
                 Err(error) => {
                     tracing::warn!(node = %shared.node, error = %chain(&error), "endpoints not recorded; trying again");
-                    tokio::time::sleep(RETRY).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        () = cut.cancelled() => return ended(),
+                    }
                 }
             }
         }
@@ -100,6 +109,10 @@ pub(super) async fn write(shared: &Shared, mut queue: mpsc::Receiver<Change>) ->
             let _ = done.send(());
         }
     }
+}
+
+fn ended() -> Status {
+    Status::cancelled("the call ended")
 }
 
 async fn write_once(shared: &Shared, pending: &Pending) -> Result<(), EndpointError> {

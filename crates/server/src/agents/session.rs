@@ -89,7 +89,6 @@ impl Session {
         }
         tracing::info!(%node, version = hello.agent_version, "agent connected");
         let ending = self.serve(inbound, &hello, &words, &live, questions).await;
-        live.cut.cancel();
         self.agents.leave(&node, &live).await;
         match &ending {
             Ending::Left => tracing::info!(%node, "agent disconnected"),
@@ -140,12 +139,23 @@ impl Session {
             peers: HashMap::new(),
             named: HashMap::new(),
         };
-        tokio::select! {
+        let mut writer = self.agents.tasks.spawn(endpoints::write(Arc::clone(&shared), endpoint_queue));
+        let mut written = false;
+        let ending = tokio::select! {
             ending = read(Arc::clone(&shared), inbound, scope) => ending,
             status = pusher.run(number, hello) => Ending::Cut(status),
-            status = endpoints::write(&shared, endpoint_queue) => Ending::Cut(status),
+            status = &mut writer => {
+                written = true;
+                Ending::Cut(status.unwrap_or_else(|_gone| Status::internal("endpoints cannot be written")))
+            }
             () = live.cut.cancelled() => Ending::Cut(self.why_cut()),
+        };
+        live.cut.cancel();
+        if !written {
+            // An error here is the writer's own panic, which the runtime has told already.
+            let _ = writer.await;
         }
+        ending
     }
 
     fn why_cut(&self) -> Status {
