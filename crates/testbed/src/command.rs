@@ -270,7 +270,8 @@ mod tests {
 
     #[test]
     fn a_failure_names_the_command_and_what_it_said() {
-        let error = Call::new("sh").args(["-c", "echo sorry >&2; exit 3"]).run().unwrap_err().to_string();
+        let error =
+            Call::new("sh").args(["-c", "printf %s%s sor ry >&2; exit 3"]).run().unwrap_err().to_string();
         assert!(error.contains("sorry") && error.contains("exit 3"), "{error}");
     }
 

@@ -284,12 +284,12 @@ mod tests {
     fn tar_reads_what_was_written() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("layer.tar");
-        content(directory.path()).write_layer(&path).unwrap();
+        let binary = content(directory.path()).binary;
+        Content { busybox: Some(binary.clone()), binary }.write_layer(&path).unwrap();
         let list = Call::new("tar").arg("-tf").arg(&path).run().unwrap();
-        assert!(
-            list.lines().any(|line| line == "isthmus") && list.lines().any(|line| line == "proc/"),
-            "{list}"
-        );
+        for name in ["proc/", "isthmus", "bin/busybox", "bin/sh"] {
+            assert!(list.lines().any(|line| line == name), "{name}: {list}");
+        }
         let out = Call::new("tar").arg("-xOf").arg(&path).arg("isthmus").run().unwrap();
         assert_eq!(out.len(), 1000);
     }
