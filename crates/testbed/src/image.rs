@@ -13,7 +13,7 @@ use std::{
 };
 
 /// Where our binary is in the containers.
-pub const BINARY: &str = "/isthmus";
+pub const BINARY: &str = "/bin/isthmus";
 /// Directories that a container needs as mount points.
 const DIRECTORIES: [&str; 6] = ["bin", "dev", "etc", "proc", "sys", "tmp"];
 /// Commands that a person would like to find in a container's shell.
@@ -287,10 +287,10 @@ mod tests {
         let binary = content(directory.path()).binary;
         Content { busybox: Some(binary.clone()), binary }.write_layer(&path).unwrap();
         let list = Call::new("tar").arg("-tf").arg(&path).run().unwrap();
-        for name in ["proc/", "isthmus", "bin/busybox", "bin/sh"] {
+        for name in ["proc/", "bin/isthmus", "bin/busybox", "bin/sh"] {
             assert!(list.lines().any(|line| line == name), "{name}: {list}");
         }
-        let out = Call::new("tar").arg("-xOf").arg(&path).arg("isthmus").run().unwrap();
+        let out = Call::new("tar").arg("-xOf").arg(&path).arg("bin/isthmus").run().unwrap();
         assert_eq!(out.len(), 1000);
     }
 

@@ -1,6 +1,6 @@
 //! Nodes and platforms as network namespaces on one Linux machine.
 //!
-//! Three things stand on it: `isthmus demo` ([`demo`]), `isthmus bench` ([`bench`]) and tests with real packets. It plays
+//! Three things stand on it: `isthmus demo` ([`demo`]), `isthmus bench` ([`mod@bench`]) and tests with real packets. It plays
 //! the orchestrators and calls the real entry points: containerd's CRI, Garden's external networker, the CNI call that
 //! Nomad makes. It knows Isthmus only from outside: its programs, its REST API, its files.
 //!
