@@ -26,6 +26,7 @@ pub mod model;
 mod netlink;
 mod network;
 mod program;
+mod reaper;
 mod sweep;
 mod sys;
 mod table;
@@ -63,6 +64,7 @@ pub struct Dataplane {
     births: AtomicU32,
     state: Mutex<State>,
     cpus: usize,
+    reaper: reaper::Reaper,
 }
 
 /// What was last put into force outside of maps.
@@ -94,6 +96,7 @@ impl Dataplane {
         let constants = program::Constants { vxlan_port: options.vxlan_port, tunnel_address, vxlan_ifindex };
         let (programs, maps, events) = program::open(&pins, &options.limits, constants, options.attach_mode)?;
         let tables = table::Tables::adopt(&maps, options.limits.endpoints, options.limits.policy_entries)?;
+        let pins = programs.pins();
         let dataplane = Self {
             tunnel_address,
             mtu,
@@ -105,6 +108,8 @@ impl Dataplane {
             births: AtomicU32::new(first_birth()),
             state: Mutex::new(State::default()),
             cpus: possible_cpus(),
+            reaper: reaper::Reaper::start(pins)
+                .map_err(ApplyError::of("start the thread that removes links"))?,
             options,
         };
         dataplane.take_over(&uplink, &mut netlink)?;
@@ -136,7 +141,7 @@ impl Dataplane {
         }
         let present = |pinned: &String| interfaces.iter().any(|i| i.name.replace('.', "_") == *pinned);
         for gone in self.programs.pinned_interfaces().iter().filter(|pinned| !present(pinned)) {
-            self.programs.forget(gone);
+            self.programs.pins().forget(gone);
         }
         self.programs.forget_earlier();
         self.state().uplinks.insert(uplink.index);
@@ -230,7 +235,14 @@ impl Dataplane {
             slot,
             birth: self.births.fetch_add(1, Ordering::Relaxed).max(1),
         };
-        link::attach(&surroundings, netns, request).map_err(|error| match error {
+        self.reaper.settle_link(&request.host_interface);
+        let mut attached = link::attach(&surroundings, netns, request);
+        if matches!(attached, Err(AttachError::InterfaceExists { .. })) {
+            // It may be the other end of one that is being removed.
+            self.reaper.settle();
+            attached = link::attach(&surroundings, netns, request);
+        }
+        attached.map_err(|error| match error {
             AttachError::Apply(error) if error.source.raw_os_error() == Some(libc::E2BIG) => {
                 AttachError::Full { limit: self.options.limits.endpoints }
             }
@@ -238,13 +250,17 @@ impl Dataplane {
         })
     }
 
-    /// Takes a container off the network. Succeeds if it is not on it.
+    /// Takes a container off the network: nothing goes through its link any more, which is removed soon. Succeeds if it is
+    /// not on it.
     ///
     /// # Errors
     ///
     /// The same call again completes it.
     pub fn detach(&self, host_interface: &str, address: IpAddr) -> Result<(), ApplyError> {
-        link::detach(&self.maps, &self.programs, host_interface, address)
+        if link::forget(&self.maps, host_interface, address)? {
+            self.reaper.take(host_interface);
+        }
+        Ok(())
     }
 
     /// Gives a container another identity, whose table must be loaded. Its connections are judged again.
@@ -275,6 +291,7 @@ impl Dataplane {
     ///
     /// Nothing was changed.
     pub fn links(&self) -> Result<Vec<Link>, ApplyError> {
+        self.reaper.settle();
         link::observe(&self.maps, &self.programs, host::LINK_PREFIX)
     }
 

@@ -53,7 +53,11 @@ pub(crate) fn attach(
     let mac = request.mac.unwrap_or_else(|| mac_of(address, surroundings.birth));
     let result = make(surroundings, &mut host, &mut inside, netns, request, address, mac);
     result.map_err(|error| {
-        let _ = detach(surroundings.maps, surroundings.programs, &request.host_interface, request.address);
+        let programs = surroundings.programs;
+        if forget(surroundings.maps, &request.host_interface, request.address).is_ok_and(|there| there) {
+            let _ = host.remove_link(&request.host_interface);
+        }
+        programs.pins().forget(&request.host_interface);
         AttachError::Apply(error)
     })
 }
@@ -143,13 +147,9 @@ fn configure_inside(inside: &mut Netlink, interface: &str, address: Ipv4Addr) ->
     inside.set_route(&route(Ipv4Addr::UNSPECIFIED, 0, Some(GATEWAY)))
 }
 
-/// Removes a container's link and all that is known of it. That it is not there does not matter.
-pub(crate) fn detach(
-    maps: &Maps,
-    programs: &Programs,
-    host_interface: &str,
-    address: IpAddr,
-) -> Result<(), ApplyError> {
+/// Forgets all that is known of a container's link, so that nothing goes through it any more; whether the link itself is
+/// there to be removed.
+pub(crate) fn forget(maps: &Maps, host_interface: &str, address: IpAddr) -> Result<bool, ApplyError> {
     let failed = |source: io::Error| ApplyError { what: format!("remove the link {host_interface}"), source };
     let mut netlink = Netlink::open().map_err(failed)?;
     let index = netlink.interface(host_interface).map_err(failed)?.map(|interface| interface.index);
@@ -165,14 +165,11 @@ pub(crate) fn detach(
             maps.endpoint_by_address.remove(&key).map_err(failed)?;
         }
     }
-    programs.forget(host_interface);
-    if index.is_some() {
-        netlink.remove_link(host_interface).map_err(failed)?;
-    }
+    // Without its value a link passes nothing: `from_container` drops what has no known sender.
     for index in index.into_iter().chain(stale) {
         maps.endpoint_by_ifindex.remove(&index).map_err(failed)?;
     }
-    Ok(())
+    Ok(index.is_some())
 }
 
 /// Gives an endpoint another identity.

@@ -126,6 +126,24 @@ impl Netlink {
         }
     }
 
+    /// Puts an interface into a group; whether it was there.
+    pub(crate) fn set_group(&mut self, name: &str, group: u32) -> io::Result<bool> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::Group(group)];
+        match self.request(RouteNetlinkMessage::SetLink(link), 0) {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes all interfaces of a group at once.
+    pub(crate) fn remove_group(&mut self, group: u32) -> io::Result<()> {
+        let mut link = LinkMessage::default();
+        link.attributes = vec![LinkAttribute::Group(group)];
+        self.request(RouteNetlinkMessage::DelLink(link), 0)
+    }
+
     /// The interface with this name.
     pub(crate) fn interface(&mut self, name: &str) -> io::Result<Option<Interface>> {
         let mut link = LinkMessage::default();

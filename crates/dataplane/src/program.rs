@@ -286,11 +286,9 @@ impl Programs {
         }
     }
 
-    /// Forgets an interface's links; its programs go with the interface.
-    pub(crate) fn forget(&self, interface: &str) {
-        for hook in Hook::ALL {
-            let _ = fs::remove_file(self.pin(hook, interface));
-        }
+    /// Where the links are pinned.
+    pub(crate) fn pins(&self) -> Pins {
+        Pins { links: self.links.clone() }
     }
 
     /// Whether the program is on the interface.
@@ -314,9 +312,28 @@ impl Programs {
     }
 
     fn pin(&self, hook: Hook, interface: &str) -> PathBuf {
-        // Interface names may have dots, which the BPF file system refuses.
-        self.links.join(format!("{}+{}", hook.program(), interface.replace('.', "_")))
+        pin(&self.links, hook, interface)
     }
+}
+
+/// Where the links are pinned.
+#[derive(Clone, Debug)]
+pub(crate) struct Pins {
+    links: PathBuf,
+}
+
+impl Pins {
+    /// Forgets the links of an interface that is gone. Not before: without its programs an interface lets everything pass.
+    pub(crate) fn forget(&self, interface: &str) {
+        for hook in Hook::ALL {
+            let _ = fs::remove_file(pin(&self.links, hook, interface));
+        }
+    }
+}
+
+fn pin(links: &Path, hook: Hook, interface: &str) -> PathBuf {
+    // Interface names may have dots, which the BPF file system refuses.
+    links.join(format!("{}+{}", hook.program(), interface.replace('.', "_")))
 }
 
 fn attach_tcx(program: &mut SchedClassifier, hook: Hook, interface: &str, pin: &Path) -> io::Result<()> {

@@ -365,7 +365,12 @@ fn echo(mut stream: TcpStream) {
 }
 
 /// Opens a connection from a namespace.
-pub(crate) fn connect(namespace: &str, to: IpAddr, port: u16, patience: Duration) -> std::io::Result<TcpStream> {
+pub(crate) fn connect(
+    namespace: &str,
+    to: IpAddr,
+    port: u16,
+    patience: Duration,
+) -> std::io::Result<TcpStream> {
     inside(namespace, || {
         let stream = TcpStream::connect_timeout(&SocketAddr::new(to, port), patience)?;
         stream.set_read_timeout(Some(patience))?;
