@@ -169,8 +169,8 @@ impl Agent {
         if count == 0 {
             return None;
         }
-        let named = attachments.iter().filter(|(_, attachment)| is_broken(attachment)).take(BROKEN_NAMED_MAX);
-        let names: Vec<_> = named.map(|(id, _)| id.as_str()).collect();
+        let first = attachments.iter().filter(|(_, attachment)| is_broken(attachment)).take(BROKEN_NAMED_MAX);
+        let names: Vec<_> = first.map(|(id, _)| id.as_str()).collect();
         let more = if count > names.len() { " and others" } else { "" };
         Some(format!(
             "{count} endpoint(s) have a link that is not as it was made, or none: {}{more}; \
