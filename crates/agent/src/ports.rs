@@ -92,8 +92,9 @@ impl Ports {
         let free = |port: &u16| held.get(&(protocol, *port)).is_none_or(Vec::is_empty);
         (self.first..=self.last).find(free).ok_or_else(|| Failure {
             kind: FailureKind::TryAgain,
+            // Begins with the words of Cloud Foundry's own networker, which operators search for.
             message: format!(
-                "all {protocol} ports from {} to {} of this node are in use",
+                "allocating port: acquire port: port pool exhausted: all {protocol} ports from {} to {} of this node are in use",
                 self.first, self.last
             ),
             help: "raise garden_total_ports in agent.toml, or remove containers".to_owned(),
