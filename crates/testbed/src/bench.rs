@@ -12,7 +12,10 @@ mod scale;
 mod silk;
 mod subject;
 
-use crate::state::{self, Made};
+use crate::{
+    interrupt,
+    state::{self, Made},
+};
 use anyhow::{Context as _, bail};
 use measure::{Measure, Place};
 use std::{
@@ -56,6 +59,7 @@ pub struct BenchArgs {
 #[expect(clippy::needless_pass_by_value, reason = "the arguments are used up")]
 pub fn run(args: BenchArgs) -> u8 {
     let outcome = bench(&args);
+    let _turn = interrupt::turn();
     let left = Lab::clear();
     match outcome.and(left) {
         Ok(()) => 0,
@@ -109,6 +113,12 @@ fn bench(args: &BenchArgs) -> anyhow::Result<()> {
         );
     }
     Lab::clear()?;
+    interrupt::clean_up_with(|| {
+        say("interrupted: removing what was made");
+        if let Err(error) = Lab::clear() {
+            say(&format!("! {error:#}"));
+        }
+    });
     let mut lab = Lab::default();
     let wanted = |name: &str| {
         args.subjects.is_empty() || name == "limit" || args.subjects.iter().any(|one| one == name)

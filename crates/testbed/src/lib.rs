@@ -23,6 +23,7 @@ mod daemon;
 pub mod demo;
 pub mod garden;
 pub mod image;
+mod interrupt;
 pub mod load;
 pub mod namespace;
 pub mod nomad;

@@ -5,6 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "platforms/bed.rs"]
+mod bed;
+
+use bed::{Bed, LIMIT};
 use isthmus_testbed::{
     app::HTTP_PORT,
     cni::{self, REFERENCE_PLUGINS},
@@ -16,89 +20,21 @@ use isthmus_testbed::{
     nomad::Allocation,
     process::Process,
     runc::Runc,
-    state::Made,
     underlay::{Underlay, free_range},
     wait,
 };
 use std::{
     collections::HashMap,
     fs,
-    net::IpAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
-
-/// The static binary, or a printed reason why the test cannot run. In CI a reason is a failure.
+/// What goes into the containers, or nothing where the test cannot run.
 fn content() -> Option<Content> {
-    let target = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/x86_64-unknown-linux-musl");
-    let candidates =
-        ["release/isthmus", "debug/isthmus", "debug/examples/testbed"].map(|path| target.join(path));
-    let built = candidates.into_iter().filter(|path| path.exists() && serves(path));
-    let newest = built.max_by_key(|path| fs::metadata(path).and_then(|file| file.modified()).ok());
-    let binary = std::env::var_os("ISTHMUS_STATIC").map(PathBuf::from).or(newest);
-    let reason = if !rustix::process::geteuid().is_root() {
-        "not root"
-    } else if binary.is_none() {
-        "no static binary with the command demo-app: make build"
-    } else {
-        return Content::of(&binary?).ok();
-    };
-    assert!(std::env::var_os("CI").is_none(), "skipped in CI: {reason}");
-    eprintln!("skipped: {reason}");
-    None
-}
-
-fn serves(binary: &Path) -> bool {
-    Call::new(binary).args(["demo-app", "--help"]).run().is_ok()
-}
-
-/// A node with everything below one directory, removed at the end whatever happens.
-struct Bed {
-    directory: tempfile::TempDir,
-    node: Namespace,
-    made: Made,
-}
-
-impl Bed {
-    fn new(name: &str) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let node = Namespace::named(format!("ist-{name}"));
-        let cgroups = vec![format!("isthmus-test-{name}")];
-        let made = Made { namespaces: vec![node.clone()], cgroups, ..Made::default() };
-        // What an earlier run that was killed has left.
-        made.remove();
-        node.create().unwrap();
-        Self { directory, node, made }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn cgroup(&self) -> &str {
-        &self.made.cgroups[0]
-    }
-
-    /// The node reaches its container.
-    fn assert_answers(&self, address: IpAddr, app: &str) {
-        let url = format!("http://{address}:{HTTP_PORT}/");
-        let get = self.node.call("curl").args(["-sf", "--max-time", "2", &url]);
-        let text = wait::until("an answer", LIMIT, || get.run().map(Some)).unwrap();
-        assert!(text.contains(&format!("\"app\":\"{app}\"")), "{text}");
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        self.made.directories.push(self.directory.path().to_owned());
-        let left = self.made.remove();
-        if !std::thread::panicking() {
-            assert!(left.is_empty(), "{left:?}");
-        }
-    }
+    let serves = |binary: &Path| Call::new(binary).args(["demo-app", "--help"]).run().is_ok();
+    bed::binary("no static binary with the command demo-app: make build", serves)
+        .map(|binary| bed::content(&binary))
 }
 
 #[test]
@@ -109,7 +45,7 @@ fn containerd_runs_pods_and_commands_in_them() {
     content
         .archive(&archive, &[(PAUSE_IMAGE, &["demo-app", "pause"]), (APP_IMAGE, &["demo-app", "serve"])])
         .unwrap();
-    let containerd = Containerd::new(bed.directory.path(), &bed.node.path(), bed.cgroup());
+    let containerd = Containerd::new(bed.directory(), &bed.node.path(), bed.cgroup());
     let plugins =
         ["bridge", "host-local", "loopback", "portmap"].map(|name| Path::new(REFERENCE_PLUGINS).join(name));
     let config = cni::bridge_config("pods", "10.99.1.0/24", &bed.path("ipam"));

@@ -14,6 +14,7 @@ use crate::{
     daemon::{AgentPlan, ServerPlan, program},
     garden,
     image::Content,
+    interrupt,
     namespace::Namespace,
     process::Process,
     rest::Rest,
@@ -62,8 +63,13 @@ pub(super) fn up(small: bool) -> anyhow::Result<u8> {
         Progress::warn("an earlier demo is broken or incomplete: removing it first");
         down::remove(Some(&record)).context("cannot remove the earlier demo: see `isthmus demo down`")?;
     }
+    interrupt::clean_up_with(|| {
+        say("interrupted: removing what was made");
+        remove_incomplete();
+    });
     let mut progress = Progress::new();
     let outcome = begin(small).and_then(|record| build(record, &mut progress));
+    let _turn = interrupt::turn();
     match outcome {
         Ok(record) => {
             let apps = record.containers.len();
@@ -78,12 +84,17 @@ pub(super) fn up(small: bool) -> anyhow::Result<u8> {
         }
         Err(error) => {
             say("the demo did not come up: removing what was made");
-            let record = Record::load().ok().flatten();
-            if let Err(left) = down::remove(record.as_ref()) {
-                Progress::warn(&format!("{left:#}"));
-            }
+            remove_incomplete();
             Err(error)
         }
+    }
+}
+
+/// Takes away what an `up` has made that did not come to its end.
+fn remove_incomplete() {
+    let record = Record::load().ok().flatten();
+    if let Err(left) = down::remove(record.as_ref()) {
+        Progress::warn(&format!("{left:#}"));
     }
 }
 
