@@ -33,8 +33,8 @@ use std::{
 /// What goes into the containers, or nothing where the test cannot run.
 fn content() -> Option<Content> {
     let serves = |binary: &Path| Call::new(binary).args(["demo-app", "--help"]).run().is_ok();
-    bed::binary("no static binary with the command demo-app: make build", serves)
-        .map(|binary| bed::content(&binary))
+    let binary = bed::binary("no static binary with the command demo-app: make build", serves)?;
+    Some(Content::of(&binary).unwrap())
 }
 
 #[test]

@@ -1,13 +1,6 @@
 //! What every test of a platform stands on: a node, the static programs, and the removal of all that was made.
 
-use isthmus_testbed::{
-    app::HTTP_PORT,
-    command::Call,
-    image::Content,
-    namespace::Namespace,
-    state::Made,
-    wait,
-};
+use isthmus_testbed::{app::HTTP_PORT, namespace::Namespace, state::Made, wait};
 use std::{
     fs,
     net::IpAddr,
@@ -36,11 +29,6 @@ pub(crate) fn binary(missing: &str, fits: impl Fn(&Path) -> bool) -> Option<Path
         return skipped("not root");
     }
     std::env::var_os("ISTHMUS_STATIC").map(PathBuf::from).or(newest).or_else(|| skipped(missing))
-}
-
-/// What goes into the containers, with `binary` in it.
-pub(crate) fn content(binary: &Path) -> Content {
-    Content::of(binary).unwrap()
 }
 
 /// A node with everything below one directory, removed at the end whatever happens.
