@@ -74,7 +74,9 @@ impl FromStr for Identity {
     /// Reads hex digits, with or without `0x`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let digits = text.strip_prefix("0x").unwrap_or(text);
-        u32::from_str_radix(digits, 16).map_err(|_source| IdentityError::NotHex(text.to_owned())).and_then(Self::new)
+        u32::from_str_radix(digits, 16)
+            .map_err(|_source| IdentityError::NotHex(text.to_owned()))
+            .and_then(Self::new)
     }
 }
 

@@ -119,7 +119,11 @@ impl PortRange {
 
 impl fmt::Display for PortRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+        if self.first == self.last {
+            write!(f, "{}", self.first)
+        } else {
+            write!(f, "{}-{}", self.first, self.last)
+        }
     }
 }
 
@@ -182,7 +186,11 @@ impl PortMatch {
 
 impl fmt::Display for PortMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.ports.is_all() { write!(f, "{}", self.protocol) } else { write!(f, "{}:{}", self.protocol, self.ports) }
+        if self.ports.is_all() {
+            write!(f, "{}", self.protocol)
+        } else {
+            write!(f, "{}:{}", self.protocol, self.ports)
+        }
     }
 }
 

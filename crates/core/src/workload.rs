@@ -130,7 +130,9 @@ pub enum WorkloadNameError {
     #[error(transparent)]
     Cluster(#[from] NameError),
     /// Nothing that names the app.
-    #[error("\"{0}\" names no app: write platform:group/app@cluster, for example k8s:shop/web@red, or just web")]
+    #[error(
+        "\"{0}\" names no app: write platform:group/app@cluster, for example k8s:shop/web@red, or just web"
+    )]
     NoApp(String),
 }
 
@@ -139,13 +141,22 @@ mod tests {
     use super::*;
 
     fn name(text: &str) -> WorkloadName {
-        let WorkloadPattern::Name { platform, group, app, cluster } = text.parse().unwrap() else { unreachable!() };
-        WorkloadName { platform: platform.unwrap(), group: group.unwrap_or_default(), app, cluster: cluster.unwrap() }
+        let WorkloadPattern::Name { platform, group, app, cluster } = text.parse().unwrap() else {
+            unreachable!()
+        };
+        WorkloadName {
+            platform: platform.unwrap(),
+            group: group.unwrap_or_default(),
+            app,
+            cluster: cluster.unwrap(),
+        }
     }
 
     #[test]
     fn full_names_print_as_they_are_written() {
-        for text in ["k8s:shop/web@red", "cf:acme/prod/cart@green", "nomad:default/ledger@blue", "host:db1@lab"] {
+        for text in
+            ["k8s:shop/web@red", "cf:acme/prod/cart@green", "nomad:default/ledger@blue", "host:db1@lab"]
+        {
             assert_eq!(name(text).to_string(), text);
         }
     }
@@ -172,7 +183,8 @@ mod tests {
 
     #[test]
     fn the_same_path_on_two_clusters_is_two_uuids() {
-        let key = |cluster: &str| WorkloadKey { cluster: cluster.parse().unwrap(), id: "shop/web".to_owned() };
+        let key =
+            |cluster: &str| WorkloadKey { cluster: cluster.parse().unwrap(), id: "shop/web".to_owned() };
         assert_ne!(key("red").uuid(), key("blue").uuid());
         assert_eq!(key("red").uuid(), key("red").uuid());
     }
