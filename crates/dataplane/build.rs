@@ -9,6 +9,11 @@ use std::{
     process::Command,
 };
 
+/// How the programs are compiled: for the instructions of Linux 5.1, and copying structs by words, where the linker's
+/// default calls a function that copies byte by byte.
+const FLAGS: [&str; 4] =
+    ["-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf", "-Clink-arg=--disable-expand-memcpy-in-order"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let manifest = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     let crates = manifest.parent().ok_or("the crate lies in a directory")?;
@@ -22,10 +27,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// `OUT_DIR` is `TARGET[/TRIPLE]/PROFILE/build/PACKAGE/out`; a directory with `CACHEDIR.TAG` is the target directory.
-fn target_directory(out: &Path) -> Result<PathBuf, String> {
-    let found = out.ancestors().find(|directory| directory.join("CACHEDIR.TAG").exists());
-    found.map(Path::to_owned).ok_or_else(|| format!("no target directory above {}", out.display()))
+/// `OUT_DIR` is `TARGET[/TRIPLE]/PROFILE/build/PACKAGE/out`.
+fn target_directory(out: &Path) -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let above_profile = out.ancestors().nth(4).ok_or("OUT_DIR lies in a target directory")?;
+    let triple = env::var("TARGET")?;
+    let target = if above_profile.ends_with(&triple) { above_profile.parent() } else { Some(above_profile) };
+    Ok(target.ok_or("OUT_DIR lies in a target directory")?.to_owned())
 }
 
 fn build(ebpf: &Path, target: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -42,7 +49,7 @@ fn build(ebpf: &Path, target: &Path) -> Result<(), Box<dyn std::error::Error>> {
         cargo.env_remove(name);
     }
     cargo.env("RUSTC_BOOTSTRAP", "1");
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", "-Cdebuginfo=2\u{1f}-Clink-arg=--btf");
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"));
     let status = cargo.status()?;
     if status.success() {
         Ok(())

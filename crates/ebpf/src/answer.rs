@@ -4,7 +4,7 @@ use crate::{
     SHOT,
     deliver::{by_device, write_ethernet},
     maps::{gateway, gateway_mac},
-    packet::{ETHERNET_BYTES, Packet, TCP, at, ifindex, raw, read},
+    packet::{ETHERNET_BYTES, Macs, Packet, TCP, at, ifindex, raw, read, words},
 };
 use aya_ebpf::{
     helpers::{bpf_csum_diff, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes},
@@ -13,16 +13,16 @@ use aya_ebpf::{
 use isthmus_dataplane_common::{BlockValue, EndpointValue, Reason};
 
 /// ARP for IPv4 on Ethernet (RFC 826).
-#[repr(C, packed)]
+#[repr(C, packed(2))]
 #[derive(Clone, Copy)]
 pub struct Arp {
     hardware: u16,
     protocol: u16,
     lengths: u16,
     operation: u16,
-    sender_mac: [u8; 6],
+    sender_mac: [u16; 3],
     sender: u32,
-    target_mac: [u8; 6],
+    target_mac: [u16; 3],
     target: u32,
 }
 
@@ -37,14 +37,15 @@ pub fn arp(ctx: &TcContext, endpoint: &EndpointValue) -> Result<i32, Reason> {
     let sender = request.sender;
     // RFC 5227 section 1.1: a probe has no sender address; nobody else can have the address, so silence is the answer.
     let own = sender == endpoint.address[3] || sender == 0;
-    if request.sender_mac != endpoint.mac || !own {
+    let sender_mac = request.sender_mac;
+    if sender_mac != words(endpoint.mac) || !own {
         return Err(Reason::SpoofedArp);
     }
     let target = request.target;
     if request.operation != 1_u16.to_be() || target != gateway() || sender == 0 {
         return Ok(SHOT);
     }
-    let mac = gateway_mac();
+    let mac = words(gateway_mac());
     let reply = Arp {
         hardware: request.hardware,
         protocol: request.protocol,
@@ -52,12 +53,12 @@ pub fn arp(ctx: &TcContext, endpoint: &EndpointValue) -> Result<i32, Reason> {
         operation: 2_u16.to_be(),
         sender_mac: mac,
         sender: target,
-        target_mac: endpoint.mac,
+        target_mac: words(endpoint.mac),
         target: sender,
     };
     let Some(place) = at::<Arp>(ctx, ETHERNET_BYTES) else { return Ok(SHOT) };
-    // SAFETY: `at` checked the bounds; the struct is packed.
-    unsafe { place.write_unaligned(reply) };
+    // SAFETY: `at` checked the bounds; see `packet::read` for the alignment.
+    unsafe { place.write(reply) };
     if !write_ethernet(ctx, &endpoint.mac) {
         return Ok(SHOT);
     }
@@ -87,9 +88,11 @@ pub fn refused_there(ctx: &TcContext, packet: &Packet, way: &BlockValue, identit
 #[inline(always)]
 fn back(ctx: &TcContext) -> i32 {
     // The container's own address was the source; its MAC now is the destination.
-    let Some(ethernet) = at::<[[u8; 6]; 2]>(ctx, 0) else { return SHOT };
-    // SAFETY: `at` checked the bounds; bytes have no alignment.
-    unsafe { *ethernet = [(*ethernet)[1], gateway_mac()] };
+    let Some(macs) = read::<Macs>(ctx, 0) else { return SHOT };
+    let own = words(gateway_mac());
+    let Some(place) = at::<Macs>(ctx, 0) else { return SHOT };
+    // SAFETY: `at` checked the bounds; see `packet::read` for the alignment.
+    unsafe { place.write([macs[3], macs[4], macs[5], own[0], own[1], own[2]]) };
     ctx.set_mark(0);
     // SAFETY: plain numbers.
     unsafe { bpf_redirect_peer(ifindex(ctx), 0) as i32 }

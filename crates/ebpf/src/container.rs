@@ -7,8 +7,8 @@ use crate::{
     event::{Told, tell},
     maps::{BLOCK, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, NODE, gateway, vxlan_port},
     packet::{
-        ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, NOBODY, Packet, UDP, ethertype,
-        ifindex, mark, parse, pull, read, tagged,
+        ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Macs, NOBODY, Packet, UDP, ethertype,
+        ifindex, mark, parse, pull, read, tagged, words,
     },
     passage::{End, Passage},
 };
@@ -54,9 +54,10 @@ pub fn from_container(ctx: &TcContext) -> i32 {
 /// Lets through only IPv4 with the endpoint's own addresses, and ARP; returns which of both.
 #[inline(always)]
 fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) -> Result<u16, Reason> {
-    let ethernet: [[u8; 6]; 2] = read(ctx, 0).ok_or(Reason::Malformed)?;
+    let macs: Macs = read(ctx, 0).ok_or(Reason::Malformed)?;
     let ethertype = ethertype(ctx, 12).ok_or(Reason::Malformed)?;
-    if ethernet[1] != endpoint.mac {
+    let own = words(endpoint.mac);
+    if macs[3] ^ own[0] | macs[4] ^ own[1] | macs[5] ^ own[2] != 0 {
         return Err(Reason::SpoofedMac);
     }
     if tagged(ctx) {
@@ -68,7 +69,7 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) 
         ETHERTYPE_IPV6 => return Err(Reason::Ipv6),
         _ => return Err(Reason::NotIp),
     }
-    if ethernet[0][0] & 1 != 0 {
+    if macs[0].to_ne_bytes()[0] & 1 != 0 {
         return Err(Reason::Multicast);
     }
     parse::<ETHERNET_BYTES>(ctx, packet)?;

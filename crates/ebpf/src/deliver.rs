@@ -4,7 +4,7 @@ use crate::{
     NEXT, SHOT,
     event::{Told, tell},
     maps::{PATH_MTU, config, gateway_mac, overlay_mac, tunnel_address, vxlan_ifindex, vxlan_port},
-    packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Packet, at, longest_len, mark, raw},
+    packet::{ETHERNET_BYTES, ETHERTYPE_IPV4, Macs, Packet, at, longest_len, mark, raw, words},
     passage::{Passage, target},
 };
 use aya_ebpf::{
@@ -84,13 +84,11 @@ fn encapsulate(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32
     if unsafe { bpf_skb_adjust_room(raw(ctx), OVERLAY_BYTES as i32, ADJ_ROOM_MAC, flags) } != 0 {
         return by_device(ctx, way, identity);
     }
-    let Some(outer) = at::<Outer>(ctx, 0) else { return SHOT };
+    let Some(ethernet) = at::<[u16; 7]>(ctx, 0) else { return SHOT };
+    let Some(outer) = at::<Outer>(ctx, ETHERNET_BYTES) else { return SHOT };
     let outer_len = packet.total_len + OVERLAY_BYTES as u16;
     let mac = gateway_mac();
     let mut header = Outer {
-        ethernet_destination: [0; 6],
-        ethernet_source: [0; 6],
-        ethertype: ETHERTYPE_IPV4.to_be(),
         version_ihl: 0x45,
         // RFC 6040 section 4.1: the outer ECN field is the inner one.
         tos: packet.tos & 3,
@@ -108,13 +106,16 @@ fn encapsulate(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32
         udp_checksum: 0,
         vxlan_flags: 0x0800_0000_u32.to_be(),
         vni: (identity << 8).to_be(),
-        inner_destination: mac,
-        inner_source: overlay_mac(),
+        inner_destination: words(mac),
+        inner_source: words(overlay_mac()),
         inner_ethertype: ETHERTYPE_IPV4.to_be(),
     };
     header.checksum = header.ipv4_checksum();
-    // SAFETY: `at` checked that 64 bytes are there; the struct is packed.
-    unsafe { outer.write_unaligned(header) };
+    // SAFETY: `at` checked that both are there; see `packet::read` for the alignment. The kernel fills in the MACs.
+    unsafe {
+        ethernet.write([0, 0, 0, 0, 0, 0, ETHERTYPE_IPV4.to_be()]);
+        outer.write(header);
+    }
     let mut next_hop = bpf_redir_neigh {
         nh_family: AF_INET,
         __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: way.next_hop },
@@ -159,18 +160,22 @@ pub fn set_tunnel_key(ctx: &TcContext, tunnel: u32, identity: u32) -> i64 {
 /// Writes an Ethernet header from the gateway to a container.
 #[inline(always)]
 pub fn write_ethernet(ctx: &TcContext, destination: &[u8; 6]) -> bool {
-    let Some(header) = at::<[[u8; 6]; 2]>(ctx, 0) else { return false };
-    // SAFETY: `at` checked the bounds; bytes have no alignment.
-    unsafe { *header = [*destination, gateway_mac()] };
-    true
+    write_macs(ctx, *destination, gateway_mac())
 }
 
 /// Writes an Ethernet header from one VXLAN device to another.
 #[inline(always)]
 pub fn write_overlay_ethernet(ctx: &TcContext) -> bool {
-    let Some(header) = at::<[[u8; 6]; 2]>(ctx, 0) else { return false };
-    // SAFETY: `at` checked the bounds; bytes have no alignment.
-    unsafe { *header = [gateway_mac(), overlay_mac()] };
+    write_macs(ctx, gateway_mac(), overlay_mac())
+}
+
+/// Writes both addresses of the Ethernet header.
+#[inline(always)]
+pub fn write_macs(ctx: &TcContext, destination: [u8; 6], source: [u8; 6]) -> bool {
+    let Some(header) = at::<Macs>(ctx, 0) else { return false };
+    let (to, from) = (words(destination), words(source));
+    // SAFETY: `at` checked the bounds; see `packet::read` for the alignment.
+    unsafe { header.write([to[0], to[1], to[2], from[0], from[1], from[2]]) };
     true
 }
 
@@ -181,12 +186,9 @@ fn to_stack(ctx: &TcContext, bits: u32) -> i32 {
     NEXT
 }
 
-/// Outer Ethernet, IPv4 (RFC 791), UDP (RFC 768), VXLAN (RFC 7348 section 5) and inner Ethernet header.
-#[repr(C, packed)]
+/// Outer IPv4 (RFC 791), UDP (RFC 768), VXLAN (RFC 7348 section 5) and inner Ethernet header, but for its padding.
+#[repr(C, packed(2))]
 struct Outer {
-    ethernet_destination: [u8; 6],
-    ethernet_source: [u8; 6],
-    ethertype: u16,
     version_ihl: u8,
     tos: u8,
     total_len: u16,
@@ -203,12 +205,11 @@ struct Outer {
     udp_checksum: u16,
     vxlan_flags: u32,
     vni: u32,
-    inner_destination: [u8; 6],
-    inner_source: [u8; 6],
+    inner_destination: [u16; 3],
+    inner_source: [u16; 3],
     inner_ethertype: u16,
 }
-const _: () =
-    assert!(size_of::<Outer>() == ETHERNET_BYTES + OVERLAY_BYTES, "the headers are written in one piece");
+const _: () = assert!(size_of::<Outer>() == OVERLAY_BYTES, "the headers are written in one piece");
 
 impl Outer {
     /// RFC 1071, over the IPv4 header as it is in the packet.

@@ -87,11 +87,25 @@ pub fn at<T>(ctx: &TcContext, offset: usize) -> Option<*mut T> {
     if start + offset + size_of::<T>() > end(ctx) { None } else { Some((start + offset) as *mut T) }
 }
 
-/// Reads a `T` at `offset`.
+/// Reads a `T` at `offset`, in one piece for each of its fields.
 #[inline(always)]
 pub fn read<T: Copy>(ctx: &TcContext, offset: usize) -> Option<T> {
-    // SAFETY: `at` checked the bounds; packets have no alignment, so the read is unaligned.
-    at::<T>(ctx, offset).map(|pointer| unsafe { pointer.read_unaligned() })
+    // SAFETY: `at` checked the bounds. Where the pointer is not aligned for `T`, the target does not care: IP headers lie at
+    // multiples of 4 (NET_IP_ALIGN), or the processor reads words anywhere, else the verifier refuses the program.
+    at::<T>(ctx, offset).map(|pointer| unsafe { pointer.read() })
+}
+
+/// Destination and source of an Ethernet header, as in the packet, in words that it is aligned for.
+pub type Macs = [u16; 6];
+
+/// A MAC address as half of [`Macs`].
+#[inline(always)]
+pub const fn words(mac: [u8; 6]) -> [u16; 3] {
+    [
+        u16::from_ne_bytes([mac[0], mac[1]]),
+        u16::from_ne_bytes([mac[2], mac[3]]),
+        u16::from_ne_bytes([mac[4], mac[5]]),
+    ]
 }
 
 /// Makes the first `length` bytes linear. Pointers into the packet are void afterwards.

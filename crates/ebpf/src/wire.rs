@@ -30,31 +30,16 @@ const CSUM_LEVEL_DEC: u64 = 2;
 const ECN_CE: u8 = 3;
 
 /// IPv4 without options, UDP, VXLAN, as in a packet.
-#[repr(C, packed)]
+#[repr(C)]
 #[derive(Clone, Copy)]
 struct Tunnel {
-    ip: Ipv4Packed,
+    ip: Ipv4,
     source_port: u16,
     destination_port: u16,
     udp_len: u16,
     udp_checksum: u16,
     flags: u32,
     vni: u32,
-}
-
-#[repr(C, packed)]
-#[derive(Clone, Copy)]
-struct Ipv4Packed {
-    version_ihl: u8,
-    tos: u8,
-    total_len: u16,
-    id: u16,
-    fragment: u16,
-    ttl: u8,
-    protocol: u8,
-    checksum: u16,
-    source: u32,
-    destination: u32,
 }
 
 /// What the uplink receives. All that is not our VXLAN goes on untouched.
@@ -189,7 +174,7 @@ fn decapsulate(ctx: &TcContext) -> bool {
 
 /// RFC 1071: the header with its checksum sums up to all ones. A merged packet was checked when it was merged.
 #[inline(always)]
-fn checksum_is_right(ip: &Ipv4Packed) -> bool {
+fn checksum_is_right(ip: &Ipv4) -> bool {
     let (source, destination) = (ip.source, ip.destination);
     let mut sum = u32::from(u16::from_ne_bytes([ip.version_ihl, ip.tos]))
         + u32::from(ip.total_len)
