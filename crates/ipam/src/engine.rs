@@ -221,6 +221,9 @@ impl Ipam {
     fn replay_one(&mut self, record: &Record) -> Result<(), String> {
         match record {
             Record::Leased { block, cluster, fresh, released } => {
+                if self.blocks.contains_key(block) {
+                    return Err(format!("block {block} is leased already"));
+                }
                 self.lease(cluster.clone(), *block).map_err(|error| error.to_string())?;
                 self.restore_order(*block, *fresh, released)
             }

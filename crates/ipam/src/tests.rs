@@ -191,13 +191,17 @@ fn records_that_contradict_each_other_are_refused() {
         |id: &str| Record::Allocated { owner: owner(id), address: address("10.0.0.1"), detail: vec![] };
     let bad_order =
         Record::Leased { block: block("10.0.0.0/30"), cluster: cluster("red"), fresh: 0, released: vec![9] };
+    let leased_again =
+        Record::Leased { block: block("10.0.0.0/30"), cluster: cluster("red"), fresh: 2, released: vec![1] };
     for (records, index) in [
         (vec![allocated("a")], 0),
         (vec![leased.clone(), allocated("a"), allocated("b")], 2),
         (vec![leased.clone(), Record::Released { owner: owner("a") }], 1),
         (vec![leased.clone(), Record::Detailed { owner: owner("a"), detail: vec![] }], 1),
-        (vec![leased, allocated("a"), Record::Returned { block: block("10.0.0.0/30") }], 2),
+        (vec![leased.clone(), allocated("a"), Record::Returned { block: block("10.0.0.0/30") }], 2),
         (vec![bad_order], 0),
+        // The second one would say that the address of "a" is free.
+        (vec![leased, allocated("a"), leased_again], 2),
     ] {
         assert_eq!(Ipam::replay(&records).unwrap_err().index, index, "{records:?}");
     }
