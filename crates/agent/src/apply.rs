@@ -6,11 +6,13 @@ use crate::{
     addresses::replace_file,
     agent::{Agent, view_path},
     desired,
+    kernel::{Kernel, KernelError},
     locks::lock,
     view::Change,
 };
 use isthmus_api::stream::{self, from_agent};
 use isthmus_core::Identity;
+use isthmus_dataplane::model::Network;
 use std::{
     collections::BTreeSet,
     sync::{Condvar, Mutex, PoisonError},
@@ -145,7 +147,7 @@ impl Agent {
         }
         let started = Instant::now();
         if work.network {
-            self.apply_network();
+            self.apply_network(Kernel::set_network);
         }
         for identity in &work.tables {
             let place = format!("{RULES_PLACE} {identity}");
@@ -158,8 +160,14 @@ impl Agent {
         }
     }
 
-    /// Sets pools, nodes and blocks as the view has them.
-    pub(crate) fn apply_network(&self) {
+    /// Adds what the view's file says to what an earlier agent left in the kernel. The file may be older than the kernel:
+    /// nothing is taken away before the server has been heard.
+    pub(crate) fn widen_network(&self) {
+        self.apply_network(Kernel::widen_network);
+    }
+
+    /// Gives pools, nodes and blocks to the kernel as the view has them.
+    fn apply_network(&self, give: impl FnOnce(&dyn Kernel, &Network) -> Result<(), KernelError>) {
         let (network, problems) = {
             let view = self.view();
             if view.revision == 0 {
@@ -170,7 +178,7 @@ impl Agent {
         };
         let problem = (!problems.is_empty()).then(|| format!("left out: {}", problems.join("; ")));
         self.problems.set(NETWORK_PLACE, problem);
-        let failed = self.kernel.set_network(&network).err();
+        let failed = give(&*self.kernel, &network).err();
         let text = failed.map(|error| format!("the network is not the newest: {error}"));
         self.problems.set(&format!("{NETWORK_PLACE} in the kernel"), text);
     }

@@ -123,7 +123,7 @@ impl Prepared {
         let agent = Arc::new(Agent::open(config, kernel, runtime, self.tunnel_address)?);
         // Nobody else works yet, so the first look may block here.
         agent.reconcile_at_start();
-        agent.apply_network();
+        agent.widen_network();
         if let Err(error) = agent.publish_ports() {
             agent.problems.set("ports", Some(format!("ports of the node are not the newest: {error}")));
         }

@@ -71,6 +71,7 @@ pub struct Dataplane {
 #[derive(Default)]
 struct State {
     network: Network,
+    extent: network::Extent,
     ports: Vec<MappedPort>,
     rules: String,
     uplinks: BTreeSet<u32>,
@@ -164,6 +165,20 @@ impl Dataplane {
     ///
     /// Some of the difference may be in force; the same call again completes it.
     pub fn set_network(&self, network: &Network) -> Result<(), ApplyError> {
+        self.apply_network(network, network::Extent::Whole)
+    }
+
+    /// Adds what is missing of a network, and takes nothing away: for an agent that has not heard of its server yet, and
+    /// whose own memory may be older than what an earlier agent left in the kernel.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dataplane::set_network`].
+    pub fn widen_network(&self, network: &Network) -> Result<(), ApplyError> {
+        self.apply_network(network, network::Extent::Known)
+    }
+
+    fn apply_network(&self, network: &Network, extent: network::Extent) -> Result<(), ApplyError> {
         let mut state = self.state();
         let mut netlink = netlink::Netlink::open().map_err(ApplyError::of("open rtnetlink"))?;
         let overlay = network::Overlay {
@@ -171,9 +186,10 @@ impl Dataplane {
             vxlan_ifindex: self.vxlan_ifindex,
             mtu: self.mtu,
         };
-        let uplinks = network::apply(&self.maps, &mut netlink, &overlay, network)?;
+        let uplinks = network::apply(&self.maps, &mut netlink, &overlay, network, extent)?;
         self.attach_uplinks(&mut state, &mut netlink, &uplinks)?;
         state.network = network.clone();
+        state.extent = extent;
         self.apply_firewall(&mut state)
     }
 
@@ -371,9 +387,12 @@ impl Dataplane {
     /// The next call goes on.
     pub fn sweep(&self) -> Result<Sweep, ApplyError> {
         let swept = sweep::sweep(&self.maps, self.mtu)?;
-        let network = self.state().network.clone();
+        let (network, extent) = {
+            let state = self.state();
+            (state.network.clone(), state.extent)
+        };
         if !network.nodes.is_empty() {
-            self.set_network(&network)?;
+            self.apply_network(&network, extent)?;
         }
         Ok(swept)
     }

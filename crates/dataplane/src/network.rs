@@ -26,19 +26,30 @@ pub(crate) struct Overlay {
     pub(crate) mtu: u32,
 }
 
+/// Whether a network is all there is, or only what is known so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What is not in it goes.
+    #[default]
+    Whole,
+    /// What is missing is added; what is there stays, also where it differs, because it may be newer.
+    Known,
+}
+
 /// Makes maps and routes as `network` says. Returns the interfaces that packets to other nodes leave by.
 pub(crate) fn apply(
     maps: &Maps,
     netlink: &mut Netlink,
     overlay: &Overlay,
     network: &Network,
+    extent: Extent,
 ) -> Result<BTreeSet<u32>, ApplyError> {
     let ways = ways(netlink, overlay, network)?;
     let own = own_number(overlay, network);
     set_config(maps, overlay, own)?;
-    apply_nodes(maps, network, &ways, own)?;
-    apply_blocks(maps, network, &ways, own)?;
-    apply_routes(netlink, overlay, network)?;
+    apply_nodes(maps, network, &ways, own, extent)?;
+    apply_blocks(maps, network, &ways, own, extent)?;
+    apply_routes(netlink, overlay, network, extent)?;
     let others = ways.iter().filter(|(number, _)| **number != own);
     Ok(others.map(|(_, way)| way.ifindex).filter(|ifindex| *ifindex != 0).collect())
 }
@@ -90,6 +101,7 @@ fn apply_nodes(
     network: &Network,
     ways: &BTreeMap<u32, BlockValue>,
     own: u32,
+    extent: Extent,
 ) -> Result<(), ApplyError> {
     let mut desired = BTreeMap::new();
     for node in &network.nodes {
@@ -102,9 +114,12 @@ fn apply_nodes(
     let failed = |source| ApplyError { what: "write the table of nodes".into(), source };
     let observed: BTreeMap<_, _> = maps.node.entries().map_err(failed)?.into_iter().collect();
     for (address, value) in &desired {
-        if observed.get(address) != Some(value) {
+        if differs(observed.get(address), value, extent) {
             maps.node.set(address, value).map_err(failed)?;
         }
+    }
+    if extent == Extent::Known {
+        return Ok(());
     }
     for address in observed.keys().filter(|address| !desired.contains_key(*address)) {
         maps.node.remove(address).map_err(failed)?;
@@ -117,6 +132,7 @@ fn apply_blocks(
     network: &Network,
     ways: &BTreeMap<u32, BlockValue>,
     own: u32,
+    extent: Extent,
 ) -> Result<(), ApplyError> {
     let mut desired = BTreeMap::new();
     for pool in &network.pools {
@@ -136,14 +152,25 @@ fn apply_blocks(
         }
     }
     for (bytes, (key, value)) in &desired {
-        if observed.get(bytes).map(|(_, value)| value) != Some(value) {
+        if differs(observed.get(bytes).map(|(_, value)| value), value, extent) {
             maps.block.set(key, value).map_err(failed)?;
         }
+    }
+    if extent == Extent::Known {
+        return Ok(());
     }
     for (key, _) in observed.iter().filter(|(bytes, _)| !desired.contains_key(*bytes)).map(|(_, pair)| pair) {
         maps.block.remove(key).map_err(failed)?;
     }
     Ok(())
+}
+
+/// Whether the kernel's value has to be written.
+fn differs<T: PartialEq>(observed: Option<&T>, desired: &T, extent: Extent) -> bool {
+    match (observed, extent) {
+        (Some(observed), Extent::Whole) => observed != desired,
+        (observed, _) => observed.is_none(),
+    }
 }
 
 fn prefixed(net: IpNet) -> Prefixed {
@@ -160,7 +187,12 @@ fn key_bytes(net: IpNet) -> (u32, [u32; 4]) {
 }
 
 /// Pools go to the VXLAN device; routes to local containers are longer, and win.
-fn apply_routes(netlink: &mut Netlink, overlay: &Overlay, network: &Network) -> Result<(), ApplyError> {
+fn apply_routes(
+    netlink: &mut Netlink,
+    overlay: &Overlay,
+    network: &Network,
+    extent: Extent,
+) -> Result<(), ApplyError> {
     let failed = |source: io::Error| ApplyError { what: "route the pools to the overlay".into(), source };
     let pools: BTreeSet<Ipv4Net> = network.pools.iter().filter_map(ipv4).collect();
     let present = netlink.our_routes(overlay.vxlan_ifindex).map_err(failed)?;
@@ -175,6 +207,9 @@ fn apply_routes(netlink: &mut Netlink, overlay: &Overlay, network: &Network) -> 
         if !present.contains(&(pool.network(), pool.prefix_len())) {
             netlink.set_route(&route(pool.network(), pool.prefix_len())).map_err(failed)?;
         }
+    }
+    if extent == Extent::Known {
+        return Ok(());
     }
     for (destination, prefix_len) in present {
         if !pools.iter().any(|pool| (pool.network(), pool.prefix_len()) == (destination, prefix_len)) {

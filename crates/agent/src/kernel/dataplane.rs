@@ -86,6 +86,11 @@ impl Kernel for Node {
         self.dataplane.set_network(network).map_err(|error| apply(&error))
     }
 
+    fn widen_network(&self, network: &Network) -> Result<(), KernelError> {
+        let _hurry = self.expedite.hurry();
+        self.dataplane.widen_network(network).map_err(|error| apply(&error))
+    }
+
     fn set_table(&self, table: &Table) -> Result<(), KernelError> {
         let _hurry = self.expedite.hurry();
         self.dataplane.set_table(table).map_err(|error| apply(&error))

@@ -133,6 +133,27 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
+    fn widen_network(&self, network: &Network) -> Result<(), KernelError> {
+        let mut state = self.state();
+        for pool in &network.pools {
+            if !state.network.pools.contains(pool) {
+                state.network.pools.push(*pool);
+            }
+        }
+        for node in &network.nodes {
+            if !state.network.nodes.iter().any(|known| known.number == node.number) {
+                state.network.nodes.push(node.clone());
+            }
+        }
+        for block in &network.blocks {
+            if !state.network.blocks.iter().any(|known| known.block == block.block) {
+                state.network.blocks.push(*block);
+            }
+        }
+        state.network_sets += 1;
+        Ok(())
+    }
+
     fn set_table(&self, table: &Table) -> Result<(), KernelError> {
         self.state().tables.insert(table.identity, table.clone());
         Ok(())

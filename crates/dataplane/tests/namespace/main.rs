@@ -328,3 +328,19 @@ fn a_foreign_program_on_our_hook_is_named() {
     drop(link);
     rig.finish();
 }
+
+#[test]
+fn an_agent_that_remembers_too_little_takes_nothing_away() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    rig.restart(0);
+    let old = isthmus_dataplane::Network { blocks: Vec::new(), ..rig.network() };
+    let old = isthmus_dataplane::Network { nodes: old.nodes[..1].to_vec(), ..old };
+    rig.on(0, |dataplane| dataplane.widen_network(&old).unwrap());
+    rig.on(0, |dataplane| dataplane.sweep().unwrap());
+    assert!(rig.ping(rig.ns(0), rig.address(1)), "the other node was forgotten");
+    rig.on(0, |dataplane| dataplane.set_network(&old).unwrap());
+    assert!(!rig.ping(rig.ns(0), rig.address(1)), "the server says that it is gone");
+    rig.set_network();
+    assert!(rig.ping(rig.ns(0), rig.address(1)));
+    rig.finish();
+}
