@@ -64,6 +64,11 @@ pub struct EndpointValue {
 }
 const _: () = assert!(size_of::<EndpointValue>() == 48, "padding would reach the kernel uninitialised");
 
+/// Entries of `ENDPOINT`: an endpoint lies at its host interface's index modulo this, if nobody lay there before it.
+pub const ENDPOINT_SLOTS: u32 = 16_384;
+/// Entries of `WAY`, by number of the node. Higher numbers take the longer way through `BLOCK`.
+pub const WAY_SLOTS: u32 = 16_384;
+
 /// Key data of `BLOCK` behind the prefix length: scope 0 in the first word, then the address.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,8 +243,16 @@ pub struct ConnectionValue {
     pub service: u32,
     /// Zero; room for a translated address.
     pub translated: Address,
+    /// Host side of the lower end's pair; 0: not of this node. A hint, checked by address and birth.
+    pub low_ifindex: u32,
+    /// Host side of the higher end's pair, likewise.
+    pub high_ifindex: u32,
+    /// [`ConfigValue::network`] when the entry last learnt where it leads; under another it has to learn again.
+    pub network: u32,
+    /// Zero.
+    pub reserved: u32,
 }
-const _: () = assert!(size_of::<ConnectionValue>() == 64, "padding would reach the kernel uninitialised");
+const _: () = assert!(size_of::<ConnectionValue>() == 80, "padding would reach the kernel uninitialised");
 
 /// [`ConnectionValue::flags`]: the lower end sent the first packet.
 pub const CONNECTION_FROM_LOW: u32 = 1;
@@ -361,4 +374,6 @@ pub struct ConfigValue {
     pub path_mtu_floor: u32,
     /// Number of this node.
     pub node: u32,
+    /// Counts up with every change of nodes and blocks; not 0.
+    pub network: u32,
 }

@@ -47,6 +47,7 @@ pub(crate) fn rules(network: &Network, ports: &[MappedPort]) -> String {
          \t\tiifname \"{LINK_PREFIX}*\" oifname != \"{LINK_PREFIX}*\" ip saddr @pools ip daddr != @pools \
          ip daddr != @nodes masquerade\n\
          \t\toifname \"{LINK_PREFIX}*\" ct status dnat ip saddr @pools masquerade\n\
+         \t\toifname \"{LINK_PREFIX}*\" ip saddr 127.0.0.0/8 masquerade\n\
          \t}}\n"
     );
     for (chain, hook) in [("mapped_from_outside", "prerouting"), ("mapped_from_node", "output")] {
@@ -67,8 +68,7 @@ fn map_port(text: &mut String, port: &MappedPort) {
     let at = match port.host_address {
         Some(IpAddr::V4(address)) if !address.is_unspecified() => format!("ip daddr {address}"),
         Some(IpAddr::V6(address)) if !address.is_unspecified() => return,
-        // Loopback addresses would need route_localnet, which opens more than this port.
-        _ => "fib daddr type local ip daddr != 127.0.0.0/8".to_owned(),
+        _ => "fib daddr type local".to_owned(),
     };
     let _ = writeln!(
         text,

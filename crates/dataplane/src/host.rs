@@ -157,7 +157,11 @@ pub(crate) fn settle_interface(interface: &str) -> Result<(), ApplyError> {
     if Path::new("/proc/sys/net/ipv6").exists() {
         set_sysctl(&format!("net/ipv6/conf/{interface}/addr_gen_mode"), "1")?;
     }
-    for (key, value) in [("forwarding", "1"), ("rp_filter", "2"), ("send_redirects", "0")] {
+    // `route_localnet` lets answers of mapped ports back to the node's 127.0.0.1; what a container itself sends to a
+    // loopback address never gets past its program.
+    let settings =
+        [("forwarding", "1"), ("rp_filter", "2"), ("send_redirects", "0"), ("route_localnet", "1")];
+    for (key, value) in settings {
         set_sysctl(&format!("net/ipv4/conf/{interface}/{key}"), value)?;
     }
     Ok(())

@@ -10,7 +10,7 @@ use crate::{
 };
 use ipnet::{IpNet, Ipv4Net};
 use isthmus_dataplane_common::{
-    BLOCK_LOCAL, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, ConfigValue, LAYOUT_VERSION, NodeValue,
+    BLOCK_LOCAL, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, ConfigValue, LAYOUT_VERSION, NodeValue, WAY_SLOTS,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -46,9 +46,10 @@ pub(crate) fn apply(
 ) -> Result<BTreeSet<u32>, ApplyError> {
     let ways = ways(netlink, overlay, network)?;
     let own = own_number(overlay, network);
-    set_config(maps, overlay, own)?;
-    apply_nodes(maps, network, &ways, own, extent)?;
-    apply_blocks(maps, network, &ways, own, extent)?;
+    let nodes = apply_nodes(maps, network, &ways, own, extent)?;
+    let blocks = apply_blocks(maps, network, &ways, own, extent)?;
+    // Last: what a connection remembers from now on is true.
+    set_config(maps, overlay, own, nodes | blocks)?;
     apply_routes(netlink, overlay, network, extent)?;
     let others = ways.iter().filter(|(number, _)| **number != own);
     Ok(others.map(|(_, way)| way.ifindex).filter(|ifindex| *ifindex != 0).collect())
@@ -89,10 +90,14 @@ fn ways(
     Ok(ways)
 }
 
-fn set_config(maps: &Maps, overlay: &Overlay, node: u32) -> Result<(), ApplyError> {
-    let floor = maps.config.value(&0).ok().flatten().map_or(0, |config| config.path_mtu_floor);
+/// Writes what programs read beside the maps; `changed` makes connections learn again where they lead.
+fn set_config(maps: &Maps, overlay: &Overlay, node: u32, changed: bool) -> Result<(), ApplyError> {
+    let present = maps.config.value(&0).ok().flatten().unwrap_or_default();
+    let floor = present.path_mtu_floor;
+    let network = present.network.wrapping_add(u32::from(changed)).max(1);
     let floor = if floor == 0 { overlay.mtu } else { floor.min(overlay.mtu) };
-    let config = ConfigValue { layout: LAYOUT_VERSION, mtu: overlay.mtu, path_mtu_floor: floor, node };
+    let config =
+        ConfigValue { layout: LAYOUT_VERSION, mtu: overlay.mtu, path_mtu_floor: floor, node, network };
     maps.config.set(&0, &config).map_err(ApplyError::of("write the programs' configuration"))
 }
 
@@ -102,7 +107,7 @@ fn apply_nodes(
     ways: &BTreeMap<u32, BlockValue>,
     own: u32,
     extent: Extent,
-) -> Result<(), ApplyError> {
+) -> Result<bool, ApplyError> {
     let mut desired = BTreeMap::new();
     for node in &network.nodes {
         let Some(way) = ways.get(&node.number) else { continue };
@@ -113,18 +118,25 @@ fn apply_nodes(
     }
     let failed = |source| ApplyError { what: "write the table of nodes".into(), source };
     let observed: BTreeMap<_, _> = maps.node.entries().map_err(failed)?.into_iter().collect();
+    let mut changed = false;
     for (address, value) in &desired {
         if differs(observed.get(address), value, extent) {
+            let way = &value.way;
+            if way.node < WAY_SLOTS {
+                maps.way.set(&way.node, way).map_err(failed)?;
+            }
             maps.node.set(address, value).map_err(failed)?;
+            changed = true;
         }
     }
     if extent == Extent::Known {
-        return Ok(());
+        return Ok(changed);
     }
     for address in observed.keys().filter(|address| !desired.contains_key(*address)) {
         maps.node.remove(address).map_err(failed)?;
+        changed = true;
     }
-    Ok(())
+    Ok(changed)
 }
 
 fn apply_blocks(
@@ -133,7 +145,7 @@ fn apply_blocks(
     ways: &BTreeMap<u32, BlockValue>,
     own: u32,
     extent: Extent,
-) -> Result<(), ApplyError> {
+) -> Result<bool, ApplyError> {
     let mut desired = BTreeMap::new();
     for pool in &network.pools {
         let nobody = BlockValue { node: 0, flags: 0, tunnel: 0, next_hop: 0, ifindex: 0, reserved: [0; 3] };
@@ -151,18 +163,21 @@ fn apply_blocks(
             observed.insert((key.prefix_len, key.key.address), (key, value));
         }
     }
+    let mut changed = false;
     for (bytes, (key, value)) in &desired {
         if differs(observed.get(bytes).map(|(_, value)| value), value, extent) {
             maps.block.set(key, value).map_err(failed)?;
+            changed = true;
         }
     }
     if extent == Extent::Known {
-        return Ok(());
+        return Ok(changed);
     }
     for (key, _) in observed.iter().filter(|(bytes, _)| !desired.contains_key(*bytes)).map(|(_, pair)| pair) {
         maps.block.remove(key).map_err(failed)?;
+        changed = true;
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// Whether the kernel's value has to be written.

@@ -16,8 +16,9 @@ use aya::{
     },
 };
 use isthmus_dataplane_common::{
-    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, LAYOUT_VERSION,
-    NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
+    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, ENDPOINT_SLOTS, EndpointValue,
+    LAYOUT_VERSION, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SLOT_NONE, SampleKey, SampleValue,
+    SlotValue,
 };
 use std::{
     fs, io,
@@ -83,6 +84,8 @@ pub(crate) struct Programs {
 
 /// The maps that userspace reads or writes.
 pub(crate) struct Maps {
+    pub(crate) endpoint: Map<u32, EndpointValue>,
+    pub(crate) way: Map<u32, BlockValue>,
     pub(crate) endpoint_by_ifindex: Map<u32, EndpointValue>,
     pub(crate) endpoint_by_address: Map<Address, EndpointValue>,
     pub(crate) block: Map<crate::sys::map::Prefixed, BlockValue>,
@@ -101,7 +104,9 @@ pub(crate) struct Maps {
 type Size = fn(&Limits) -> Option<u32>;
 
 /// Maps in the object, with what limits them.
-const MAPS: [(&str, Size); 14] = [
+const MAPS: [(&str, Size); 16] = [
+    ("ENDPOINT", |_| None),
+    ("WAY", |_| None),
     ("ENDPOINT_BY_IFINDEX", |limits| Some(limits.endpoints)),
     ("ENDPOINT_BY_ADDRESS", |limits| Some(limits.endpoints)),
     ("BLOCK", |limits| Some(limits.blocks)),
@@ -234,6 +239,8 @@ fn settle(mode: AttachMode) -> AttachMode {
 impl Maps {
     fn open(directory: &Path) -> Result<Self, ApplyError> {
         Ok(Self {
+            endpoint: map(directory, "ENDPOINT")?,
+            way: map(directory, "WAY")?,
             endpoint_by_ifindex: map(directory, "ENDPOINT_BY_IFINDEX")?,
             endpoint_by_address: map(directory, "ENDPOINT_BY_ADDRESS")?,
             block: map(directory, "BLOCK")?,
@@ -249,6 +256,37 @@ impl Maps {
         })
     }
 }
+
+impl Maps {
+    /// Enters an endpoint by its host interface, also where an index finds it, unless another lies there.
+    pub(crate) fn enter_endpoint(&self, value: &EndpointValue) -> io::Result<()> {
+        self.endpoint_by_ifindex.set(&value.host_ifindex, value)?;
+        let index = value.host_ifindex % ENDPOINT_SLOTS;
+        let there = self.endpoint.value(&index)?.map_or(0, |value| value.host_ifindex);
+        if there == 0 || there == value.host_ifindex { self.endpoint.set(&index, value) } else { Ok(()) }
+    }
+
+    /// Removes the endpoint of a host interface; that it is not there does not matter.
+    pub(crate) fn remove_endpoint(&self, ifindex: u32) -> io::Result<()> {
+        let index = ifindex % ENDPOINT_SLOTS;
+        if self.endpoint.value(&index)?.is_some_and(|value| value.host_ifindex == ifindex) {
+            self.endpoint.set(&index, &NO_ENDPOINT)?;
+        }
+        self.endpoint_by_ifindex.remove(&ifindex).map(|_| ())
+    }
+}
+
+/// What lies where no endpoint does.
+const NO_ENDPOINT: EndpointValue = EndpointValue {
+    address: [0; 4],
+    identity: 0,
+    slot: SLOT_NONE,
+    host_ifindex: 0,
+    birth: 0,
+    mac: [0; 6],
+    flags: 0,
+    reserved: [0; 2],
+};
 
 /// A typed handle of a pinned map; the types stand in `crates/ebpf/src/maps.rs`.
 fn map<K: Plain, V: Plain>(directory: &Path, name: &str) -> Result<Map<K, V>, ApplyError> {

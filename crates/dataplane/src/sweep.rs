@@ -147,6 +147,10 @@ mod tests {
             translated_port: 0,
             service: 0,
             translated: [0; 4],
+            low_ifindex: 0,
+            high_ifindex: 0,
+            network: 1,
+            reserved: 0,
         };
         assert!(!over(&key, &value, 5));
         assert!(!over(&key, &value, u32::MAX - 6));

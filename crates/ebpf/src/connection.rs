@@ -2,9 +2,9 @@
 
 use crate::{
     event::{Told, count, now, tell},
-    maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
+    maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT, WAY, config, endpoint},
     packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
-    passage::{Passage, target},
+    passage::{End, Passage, target},
 };
 use isthmus_dataplane_common::{
     CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO,
@@ -21,12 +21,14 @@ pub enum Fate {
     Drop,
     /// Drop, tell (with [`tell_refused`]), and answer the sender.
     Reject,
+    /// Nothing is known of it yet.
+    Unknown,
 }
 
 /// Sets the passage's key: both ends in order, and whether the packet comes from the lower one. An ICMP error belongs to
 /// the connection that it quotes.
-#[inline(never)]
-fn orient(passage: &mut Passage) -> i32 {
+#[inline(always)]
+fn orient(passage: &mut Passage) {
     let packet = &passage.packet;
     let (source, destination, protocol) = if packet.icmp_error {
         (packet.quoted_source, packet.quoted_destination, packet.quoted_protocol)
@@ -50,7 +52,6 @@ fn orient(passage: &mut Passage) -> i32 {
         scope: 0,
         reserved: 0,
     };
-    0
 }
 
 #[inline(always)]
@@ -69,16 +70,87 @@ fn look_up(key: &ConnectionKey) -> Option<&'static mut ConnectionValue> {
 #[inline(never)]
 pub fn judge(passage: &mut Passage) -> Fate {
     orient(passage);
+    decide(passage)
+}
+
+/// As [`judge`], for a packet that [`recall`] does not know.
+#[inline(never)]
+pub fn decide(passage: &mut Passage) -> Fate {
     let entry = look_up(&passage.key);
     if passage.packet.icmp_error {
         return judge_error(passage, entry);
     }
     if let Some(entry) = entry {
         if belongs(entry, passage) {
+            remember(entry, passage);
             return follow(entry, passage);
         }
     }
     begin(passage)
+}
+
+/// Lets a packet of a known connection pass without asking where it leads, which its entry remembers: one look-up in a
+/// hash for the whole packet. [`Fate::Unknown`] where it does not know; then ask, and [`decide`].
+///
+/// An entry is believed only under the network that it was made or refreshed under: its far end's address was in a block of
+/// that node then, and is now. Its near end is checked by address and birth.
+#[inline(never)]
+pub fn recall(passage: &mut Passage) -> Fate {
+    orient(passage);
+    if passage.packet.icmp_error {
+        return Fate::Unknown;
+    }
+    let Some(entry) = look_up(&passage.key) else { return Fate::Unknown };
+    if entry.network != config().network {
+        return Fate::Unknown;
+    }
+    let to_ifindex = if passage.from_low != 0 { entry.high_ifindex } else { entry.low_ifindex };
+    passage.node = 0;
+    if passage.tunnel != 0 {
+        // From the wire: only from the node of the connection, only into a container.
+        let Some(way) = WAY.get(entry.node) else { return Fate::Unknown };
+        if way.tunnel != passage.tunnel || way.node != entry.node || to_ifindex == 0 {
+            return Fate::Unknown;
+        }
+        passage.node = entry.node;
+    }
+    if to_ifindex != 0 {
+        let Some(endpoint) = endpoint(to_ifindex) else { return Fate::Unknown };
+        if endpoint.address[3] != passage.packet.destination {
+            return Fate::Unknown;
+        }
+        let (from, node) = (passage.from, passage.node);
+        passage.into_endpoint(from, endpoint, node);
+    } else if entry.flags & CONNECTION_BY_STACK != 0 {
+        passage.to = End::elsewhere(0);
+        passage.target = target::STACK;
+    } else {
+        let Some(way) = WAY.get(entry.node) else { return Fate::Unknown };
+        if entry.node == 0 || way.node != entry.node {
+            return Fate::Unknown;
+        }
+        let from = passage.from;
+        passage.to_node(from, way);
+    }
+    if belongs(entry, passage) { follow(entry, passage) } else { Fate::Unknown }
+}
+
+/// Where the connection leads, for [`recall`].
+#[inline(always)]
+fn remember(entry: &mut ConnectionValue, passage: &Passage) {
+    let network = config().network;
+    if entry.network != network {
+        let (low, high) = ends(passage);
+        entry.low_ifindex = low.ifindex;
+        entry.high_ifindex = high.ifindex;
+        entry.network = network;
+    }
+}
+
+/// The ends in the order of the key.
+#[inline(always)]
+fn ends(passage: &Passage) -> (End, End) {
+    if passage.from_low != 0 { (passage.from, passage.to) } else { (passage.to, passage.from) }
 }
 
 /// Whether the packet is one of this connection, not of an earlier one with the same addresses and ports.
@@ -208,7 +280,7 @@ fn begin(passage: &mut Passage) -> Fate {
         tell_refused(passage);
         return Fate::Drop;
     }
-    let (low, high) = if from_low { (passage.from, passage.to) } else { (passage.to, passage.from) };
+    let (low, high) = ends(passage);
     let entry = ConnectionValue {
         seen: now(),
         flags: if from_low { CONNECTION_FROM_LOW } else { 0 }
@@ -225,6 +297,10 @@ fn begin(passage: &mut Passage) -> Fate {
         translated_port: 0,
         service: 0,
         translated: [0; 4],
+        low_ifindex: low.ifindex,
+        high_ifindex: high.ifindex,
+        network: config().network,
+        reserved: 0,
     };
     let inserted = if key.protocol == TCP {
         CONNECTION_TCP.insert(key, entry, 0)

@@ -2,10 +2,10 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{Fate, judge, tell_refused},
+    connection::{Fate, decide, judge, recall, tell_refused},
     deliver,
     event::{Told, tell},
-    maps::{BLOCK, ENDPOINT_BY_ADDRESS, ENDPOINT_BY_IFINDEX, NODE, gateway, vxlan_port},
+    maps::{self, BLOCK, ENDPOINT_BY_ADDRESS, NODE, gateway, vxlan_port},
     packet::{
         ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Macs, NOBODY, Packet, UDP, ethertype,
         ifindex, mark, parse, pull, read, tagged, words,
@@ -24,8 +24,7 @@ const HEADERS_BYTES: usize = ETHERNET_BYTES + 20 + 20;
 /// All that a container sends.
 #[inline(always)]
 pub fn from_container(ctx: &TcContext) -> i32 {
-    // SAFETY: the value is only read; its fields change one at a time, and each is right for itself.
-    let Some(endpoint) = (unsafe { ENDPOINT_BY_IFINDEX.get(ifindex(ctx)) }) else {
+    let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
         return refuse(&NOBODY, identity::UNKNOWN, Reason::UnknownSender);
     };
     let Some(passage) = Passage::at_hand() else { return SHOT };
@@ -38,12 +37,18 @@ pub fn from_container(ctx: &TcContext) -> i32 {
         Ok(_) => {}
         Err(reason) => return refuse_source(ctx, endpoint.identity, reason as u32),
     }
-    if let Err(reason) = route(endpoint, passage) {
-        return refuse(&passage.packet, endpoint.identity, reason);
+    passage.from = End::here(endpoint);
+    passage.tunnel = 0;
+    let mut fate = recall(passage);
+    if fate == Fate::Unknown {
+        if let Err(reason) = route(endpoint, passage) {
+            return refuse(&passage.packet, endpoint.identity, reason);
+        }
+        fate = decide(passage);
     }
-    match judge(passage) {
+    match fate {
         Fate::Pass => deliver::deliver(ctx, passage),
-        Fate::Drop => SHOT,
+        Fate::Drop | Fate::Unknown => SHOT,
         Fate::Reject => {
             tell_refused(passage);
             answer::refused_here(ctx, &passage.packet)
@@ -92,7 +97,7 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) 
 fn route(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
     let from = End::here(endpoint);
     let destination = passage.packet.destination;
-    // SAFETY: as in `from_container`.
+    // SAFETY: the value is only read; an update replaces it whole.
     if let Some(target) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(destination)) } {
         passage.into_endpoint(from, target, 0);
         return Ok(());
@@ -107,7 +112,7 @@ fn route(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> 
         passage.to_node(from, block);
         return Ok(());
     }
-    // SAFETY: as in `from_container`.
+    // SAFETY: as above.
     let Some(node) = (unsafe { NODE.get(mapped(destination)) }) else {
         passage.by_stack(from, End::elsewhere(identity::WORLD), Reason::Outbound);
         return Ok(());
@@ -126,8 +131,7 @@ fn route(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> 
 /// What the host's stack sends to a container: from the node itself, or forwarded from outside.
 #[inline(always)]
 pub fn to_container(ctx: &TcContext) -> i32 {
-    // SAFETY: as in `from_container`.
-    let Some(endpoint) = (unsafe { ENDPOINT_BY_IFINDEX.get(ifindex(ctx)) }) else {
+    let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
         return refuse(&NOBODY, identity::HOST, Reason::UnknownEndpoint);
     };
     let Some(passage) = Passage::at_hand() else { return SHOT };

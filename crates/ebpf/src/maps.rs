@@ -8,11 +8,17 @@ use aya_ebpf::{
 };
 use core::ptr;
 use isthmus_dataplane_common::{
-    Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, FragmentKey,
-    FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
-    reason::REASONS_MAX,
+    Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, ENDPOINT_SLOTS,
+    EndpointValue, FragmentKey, FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey,
+    SampleValue, SlotValue, WAY_SLOTS, reason::REASONS_MAX,
 };
 
+/// The same values as in `ENDPOINT_BY_IFINDEX`, where an index finds them without a hash.
+#[map]
+pub static ENDPOINT: Array<EndpointValue> = Array::with_max_entries(ENDPOINT_SLOTS, 0);
+/// The way to each node, by its number.
+#[map]
+pub static WAY: Array<BlockValue> = Array::with_max_entries(WAY_SLOTS, 0);
 #[map]
 pub static ENDPOINT_BY_IFINDEX: HashMap<u32, EndpointValue> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -61,6 +67,18 @@ static GATEWAY: u32 = 0;
 /// MAC address of the gateway.
 #[unsafe(no_mangle)]
 static GATEWAY_MAC: [u8; 6] = [0; 6];
+
+/// The container behind a host interface.
+#[inline(always)]
+pub fn endpoint(ifindex: u32) -> Option<&'static EndpointValue> {
+    if let Some(endpoint) = ENDPOINT.get(ifindex % ENDPOINT_SLOTS) {
+        if endpoint.host_ifindex == ifindex {
+            return Some(endpoint);
+        }
+    }
+    // SAFETY: the value is only read; its fields change one at a time, and each is right for itself.
+    unsafe { ENDPOINT_BY_IFINDEX.get(ifindex) }
+}
 
 /// UDP port of the overlay, host order.
 #[inline(always)]

@@ -16,19 +16,26 @@ pub struct End {
     pub birth: u32,
     /// Its rules; [`SLOT_NONE`]: not of this node, or exempt.
     pub slot: u32,
+    /// Host side of its pair; 0: not of this node.
+    pub ifindex: u32,
 }
 
 impl End {
     /// An end that is no endpoint of this node.
     #[inline(always)]
     pub const fn elsewhere(identity: u32) -> Self {
-        Self { identity, birth: 0, slot: SLOT_NONE }
+        Self { identity, birth: 0, slot: SLOT_NONE, ifindex: 0 }
     }
 
     /// A container of this node.
     #[inline(always)]
     pub fn here(endpoint: &EndpointValue) -> Self {
-        Self { identity: endpoint.identity, birth: endpoint.birth, slot: endpoint.slot }
+        Self {
+            identity: endpoint.identity,
+            birth: endpoint.birth,
+            slot: endpoint.slot,
+            ifindex: endpoint.host_ifindex,
+        }
     }
 }
 
@@ -48,6 +55,8 @@ pub struct Passage {
     pub packet: Packet,
     pub from: End,
     pub to: End,
+    /// Tunnel address that it comes from, as in the packet; 0: not from the wire.
+    pub tunnel: u32,
     /// The other node, if one is involved.
     pub node: u32,
     /// [`Reason`] why a first packet passes, or does not, where no slot decides.

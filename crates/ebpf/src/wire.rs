@@ -2,7 +2,7 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{Fate, judge, tell_refused},
+    connection::{Fate, judge, recall, tell_refused},
     container::{block, refuse},
     deliver::{self, OVERLAY_BYTES, set_tunnel_key, write_overlay_ethernet},
     event::{Told, now, tell},
@@ -67,35 +67,40 @@ pub fn from_wire(ctx: &TcContext) -> i32 {
     {
         return NEXT;
     }
-    // SAFETY: only read; as in `from_container`.
-    let Some(node) = (unsafe { NODE.get(mapped(ip.source)) }) else {
-        return refuse_node(ip.source);
-    };
     let fast = tunnel.udp_checksum == 0 && checksum_is_right(&ip);
     if !fast || tunnel.flags != 0x0800_0000_u32.to_be() || ethertype(ctx, INNER - 2) != Some(ETHERTYPE_IPV4) {
-        // The device checks what is rare, and drops what is wrong.
+        // The device checks what is rare, and drops what is wrong; `from_overlay` asks who sent it.
         return NEXT;
     }
     let Some(passage) = Passage::at_hand() else { return SHOT };
-    if let Err(reason) = parse::<INNER>(ctx, &mut passage.packet) {
-        return refuse(&NOBODY, identity::UNKNOWN, reason);
-    }
-    if gso_size(ctx) != 0 && passage.packet.protocol != TCP {
-        // Merged datagrams keep the tunnel's GSO type, which a container's socket does not understand.
-        return NEXT;
-    }
+    let parsed = parse::<INNER>(ctx, &mut passage.packet);
     let vni = u32::from_be(tunnel.vni) >> 8;
-    if let Err(reason) = admit(passage, node, vni) {
-        return refuse(&passage.packet, vni, reason);
+    passage.from = End::elsewhere(vni);
+    passage.tunnel = ip.source;
+    let mut fate = Fate::Unknown;
+    if parsed.is_ok() {
+        if gso_size(ctx) != 0 && passage.packet.protocol != TCP {
+            // Merged datagrams keep the tunnel's GSO type, which a container's socket does not understand.
+            return NEXT;
+        }
+        fate = recall(passage);
     }
-    if passage.target == target::STACK {
-        return NEXT;
+    if fate == Fate::Unknown {
+        // SAFETY: the value is only read; an update replaces it whole.
+        let Some(node) = (unsafe { NODE.get(mapped(ip.source)) }) else { return refuse_node(ip.source) };
+        if let Err(reason) = parsed.and_then(|()| admit(passage, node, vni)) {
+            return refuse(&passage.packet, vni, reason);
+        }
+        if passage.target == target::STACK {
+            return NEXT;
+        }
+        fate = judge(passage);
     }
-    match judge(passage) {
+    match fate {
         Fate::Pass => {}
-        Fate::Drop => return SHOT,
         // Answered behind the device: the kernel changes no length of a packet that still counts as encapsulated.
         Fate::Reject => return NEXT,
+        Fate::Drop | Fate::Unknown => return SHOT,
     }
     let outer_ecn = ip.tos & 3;
     // RFC 6040 section 4.2: congestion met by a packet whose sender does not understand ECN is a drop.
@@ -272,7 +277,7 @@ pub fn from_overlay(ctx: &TcContext) -> i32 {
     }
     match judge(passage) {
         Fate::Pass => deliver::to_endpoint(ctx, passage),
-        Fate::Drop => SHOT,
+        Fate::Drop | Fate::Unknown => SHOT,
         Fate::Reject => {
             tell_refused(passage);
             answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity)

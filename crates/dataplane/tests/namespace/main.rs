@@ -184,6 +184,10 @@ fn containers_reach_the_outside_masqueraded_and_it_reaches_only_mapped_ports() {
             connect(&from, node, 61000, PATIENCE).unwrap_or_else(|error| panic!("{from}: {error}"));
         assert!(carries(&mut stream, PATIENCE), "{from}");
     }
+    let mut stream = connect(&rig.nodes[0].namespace, "127.0.0.1".parse().unwrap(), 61000, PATIENCE).unwrap();
+    assert!(carries(&mut stream, PATIENCE), "the node's own loopback address");
+    let to_loopback = connect(rig.ns(0), "127.0.0.2".parse().unwrap(), 61000, SILENCE);
+    assert!(to_loopback.is_err(), "a container reaches no loopback address of the node");
     rig.on(0, |dataplane| dataplane.set_ports(&[]).unwrap());
     assert!(connect(&outside, node, 61000, SILENCE).is_err());
     rig.finish();
