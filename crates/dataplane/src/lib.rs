@@ -407,7 +407,7 @@ impl Dataplane {
             interface.name.starts_with(host::LINK_PREFIX) || uplinks.contains(&interface.index)
         });
         ours.flat_map(|interface| {
-            let programs = program::foreign(&interface.name);
+            let programs = self.programs.foreign(&interface.name);
             programs.into_iter().map(move |program| (interface.name.clone(), program))
         })
         .collect()

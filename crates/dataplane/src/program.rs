@@ -324,6 +324,22 @@ impl Programs {
         }
     }
 
+    /// Programs of others on the interface's hooks, told from ours by their number: anybody may use our names.
+    pub(crate) fn foreign(&self, interface: &str) -> Vec<String> {
+        let classifiers = self.classifiers.lock().unwrap_or_else(PoisonError::into_inner);
+        let ours: Vec<_> =
+            classifiers.iter().filter_map(|(_, program)| Some(program.info().ok()?.id())).collect();
+        let mut found = Vec::new();
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else { continue };
+            let theirs = programs.iter().filter(|program| !ours.contains(&program.id()));
+            found.extend(
+                theirs.map(|program| program.name_as_str().unwrap_or("a program without a name").to_owned()),
+            );
+        }
+        found
+    }
+
     /// Where the links are pinned.
     pub(crate) fn pins(&self) -> Pins {
         Pins { links: self.links.clone() }
@@ -423,17 +439,4 @@ pub(crate) fn remove_filters(interface: &str) {
     for hook in Hook::ALL {
         let _ = tc::qdisc_detach_program(interface, hook.direction(), hook.program());
     }
-}
-
-/// Programs of others on the interface's hooks.
-pub(crate) fn foreign(interface: &str) -> Vec<String> {
-    let mut found = Vec::new();
-    for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
-        let Ok((_, programs)) = SchedClassifier::query_tcx(interface, direction) else { continue };
-        let names = programs.iter().filter_map(|program| program.name_as_str().map(str::to_owned));
-        found.extend(
-            names.filter(|name| !Hook::ALL.iter().any(|hook| hook.program().starts_with(name.as_str()))),
-        );
-    }
-    found
 }

@@ -329,7 +329,10 @@ fn a_foreign_program_on_our_hook_is_named() {
         stranger.take_link(id).unwrap()
     });
     assert!(rig.ping(rig.ns(0), rig.address(2)), "ours is first");
+    let named = || rig.on(0, isthmus_dataplane::Dataplane::foreign_programs);
+    assert_eq!(named(), [("istc0".to_owned(), "to_overlay".to_owned())]);
     drop(link);
+    assert_eq!(named(), []);
     rig.finish();
 }
 
