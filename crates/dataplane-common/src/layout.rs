@@ -3,7 +3,15 @@
 use core::mem::size_of;
 
 /// Version of every layout in this file, kept in a pinned map. Pins of another version are never read.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
+
+/// Next hop of every container's default route; answered by the programs, owned by nobody.
+pub const GATEWAY: [u8; 4] = [169, 254, 1, 1];
+/// MAC address of the host side of every veth pair, hence of the gateway, and of VXLAN devices. Locally administered.
+pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x69, 0x73, 0x74, 0x68, 0x6d];
+/// Source of inner frames. Not [`GATEWAY_MAC`]: a device takes a frame from its own address for a loop (`vxlan_set_mac` in
+/// drivers/net/vxlan).
+pub const OVERLAY_MAC: [u8; 6] = [0x02, 0x69, 0x73, 0x74, 0x68, 0x6c];
 
 /// Bits of `skb->mark` that are ours; none of kube-proxy's 0xc000 nor Silk's 0xffff0000.
 pub const MARK_MASK: u32 = 0x0f00;
@@ -63,11 +71,6 @@ pub struct EndpointValue {
     pub reserved: [u32; 2],
 }
 const _: () = assert!(size_of::<EndpointValue>() == 48, "padding would reach the kernel uninitialised");
-
-/// Entries of `ENDPOINT`: an endpoint lies at its host interface's index modulo this, if nobody lay there before it.
-pub const ENDPOINT_SLOTS: u32 = 16_384;
-/// Entries of `WAY`, by number of the node. Higher numbers take the longer way through `BLOCK`.
-pub const WAY_SLOTS: u32 = 16_384;
 
 /// Key data of `BLOCK` behind the prefix length: scope 0 in the first word, then the address.
 #[repr(C)]
@@ -211,48 +214,90 @@ pub struct ConnectionKey {
 }
 const _: () = assert!(size_of::<ConnectionKey>() == 40, "padding would reach the kernel uninitialised");
 
-/// Value of the connection tables.
+impl ConnectionKey {
+    /// Tells entries apart: see [`ConnectionValue::check`].
+    #[inline(always)]
+    pub const fn check(low: u32, high: u32, ports: u32) -> u32 {
+        // Fibonacci hashing between, so that no two of the three can cancel out.
+        (low.wrapping_mul(0x9e37_79b1) ^ high).wrapping_mul(0x9e37_79b1) ^ ports
+    }
+}
+
+/// Value of the connection tables. What each packet needs comes first.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionValue {
-    /// When it was last seen, in [`TICK_SHIFT`] ticks; wraps.
-    pub seen: u32,
+    /// [`ConnectionKey::check`] of its key. The kernel may give the memory of an old entry to a new one while a program
+    /// reads it; this is written first and read last, so that a mixture is seen to be one.
+    pub check: u32,
+    /// [`ConfigValue::epoch`] under which all the rest was true; under another it is judged and learnt again.
+    /// [`EPOCH_NONE`] while that is written.
+    pub epoch: u32,
     /// `CONNECTION_*`.
     pub flags: u32,
-    /// Slot that decided; [`SLOT_NONE`]: another node decides, or no rule is needed.
-    pub slot: u32,
-    /// Generation of the slot when it was last judged.
-    pub generation: u32,
+    /// When it was last seen, in [`TICK_SHIFT`] ticks; wraps.
+    pub seen: u32,
+    /// Number of the node at the far end; 0: none.
+    pub node: u32,
+    /// Where the lower end is.
+    pub low: Side,
+    /// Where the higher end is.
+    pub high: Side,
     /// Who sent the first packet.
     pub from: u32,
     /// Who got it.
     pub to: u32,
+    /// Slot that decided; [`SLOT_NONE`]: another node decides, or no rule is needed.
+    pub slot: u32,
+    /// Generation of the slot when it was last judged.
+    pub generation: u32,
     /// Birth of the lower end's endpoint; 0: not of this node.
     pub low_birth: u32,
     /// Birth of the higher end's endpoint; 0: not of this node.
     pub high_birth: u32,
-    /// Number of the node at the far end; 0: none.
-    pub node: u32,
     /// Number of the rule that allowed it; 0: the default.
     pub rule: u32,
-    /// Destination port of the first packet, host order.
-    pub port: u16,
-    /// Zero; room for a translated port.
-    pub translated_port: u16,
     /// Zero; room for a service.
     pub service: u32,
     /// Zero; room for a translated address.
     pub translated: Address,
-    /// Host side of the lower end's pair; 0: not of this node. A hint, checked by address and birth.
-    pub low_ifindex: u32,
-    /// Host side of the higher end's pair, likewise.
-    pub high_ifindex: u32,
-    /// [`ConfigValue::network`] when the entry last learnt where it leads; under another it has to learn again.
-    pub network: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Destination port of the first packet, host order.
+    pub port: u16,
+    /// Zero; room for a translated port.
+    pub translated_port: u16,
 }
-const _: () = assert!(size_of::<ConnectionValue>() == 80, "padding would reach the kernel uninitialised");
+const _: () = assert!(size_of::<ConnectionValue>() == 120, "padding would reach the kernel uninitialised");
+
+/// Where an end of a connection is, as far as packets need it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Side {
+    /// A container: host side of its pair. A node: interface towards it.
+    pub ifindex: u32,
+    /// A container: what it is.
+    pub identity: u32,
+    /// A container: its MAC address but for the first two bytes, as in a packet.
+    pub mac_tail: u32,
+    /// A container: the first two bytes of its MAC address.
+    pub mac_head: u16,
+    /// [`SIDE_STACK`], [`SIDE_CONTAINER`], [`SIDE_NODE`].
+    pub kind: u16,
+    /// A node: its tunnel address, IPv4, as in a packet.
+    pub tunnel: u32,
+    /// A node: next hop towards it, as in a packet.
+    pub next_hop: u32,
+}
+const _: () = assert!(size_of::<Side>() == 24, "padding would reach the kernel uninitialised");
+
+/// [`Side::kind`]: the host's stack knows.
+pub const SIDE_STACK: u16 = 0;
+/// [`Side::kind`]: a container of this node.
+pub const SIDE_CONTAINER: u16 = 1;
+/// [`Side::kind`]: another node.
+pub const SIDE_NODE: u16 = 2;
+
+/// [`ConnectionValue::epoch`]: never true.
+pub const EPOCH_NONE: u32 = 0;
 
 /// [`ConnectionValue::flags`]: the lower end sent the first packet.
 pub const CONNECTION_FROM_LOW: u32 = 1;
@@ -374,6 +419,6 @@ pub struct ConfigValue {
     pub path_mtu_floor: u32,
     /// Number of this node.
     pub node: u32,
-    /// Counts up with every change of nodes and blocks; not 0.
-    pub network: u32,
+    /// Counts up behind every change of endpoints, rules, nodes and blocks; never [`EPOCH_NONE`].
+    pub epoch: u32,
 }

@@ -98,7 +98,7 @@ fn make(
         reserved: [0; 2],
     };
     let maps = surroundings.maps;
-    maps.enter_endpoint(&value).map_err(failed("enter the host's side"))?;
+    maps.endpoint_by_ifindex.set(&outer.index, &value).map_err(failed("enter the host's side"))?;
     for hook in [Hook::FromContainer, Hook::ToContainer] {
         surroundings.programs.attach(hook, name).map_err(failed("attach the programs"))?;
     }
@@ -167,8 +167,10 @@ pub(crate) fn forget(maps: &Maps, host_interface: &str, address: IpAddr) -> Resu
     }
     // Without its value a link passes nothing: `from_container` drops what has no known sender.
     for index in index.into_iter().chain(stale) {
-        maps.remove_endpoint(index).map_err(failed)?;
+        maps.endpoint_by_ifindex.remove(&index).map_err(failed)?;
     }
+    // Nor do its connections from here on.
+    maps.begin_epoch().map_err(failed)?;
     Ok(index.is_some())
 }
 
@@ -183,8 +185,9 @@ pub(crate) fn set_identity(
     let key = mapped_address(address);
     let Some(value) = maps.endpoint_by_address.value(&key).map_err(failed)? else { return Ok(()) };
     let value = EndpointValue { identity: identity.number(), slot, ..value };
-    maps.enter_endpoint(&value).map_err(failed)?;
-    maps.endpoint_by_address.set(&key, &value).map_err(failed)
+    maps.endpoint_by_ifindex.set(&value.host_ifindex, &value).map_err(failed)?;
+    maps.endpoint_by_address.set(&key, &value).map_err(failed)?;
+    maps.begin_epoch().map_err(failed)
 }
 
 /// The links that the kernel has, and whether each is whole.

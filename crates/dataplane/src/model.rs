@@ -8,9 +8,8 @@ use std::{
 };
 
 /// Next hop of every container's default route; answered by the dataplane, owned by nobody.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-/// MAC address of the host side of every veth pair, hence of the gateway. Locally administered.
-pub const GATEWAY_MAC: [u8; 6] = [0x02, 0x69, 0x73, 0x74, 0x68, 0x6d];
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::from_octets(isthmus_dataplane_common::GATEWAY);
+pub use isthmus_dataplane_common::GATEWAY_MAC;
 /// Bytes that the overlay adds on an IPv4 underlay.
 pub const OVERHEAD_IPV4: u32 = 50;
 /// Smallest MTU a container can have (RFC 791: 576; and the ICMP errors that we send must fit).

@@ -10,7 +10,7 @@ use crate::{
 };
 use ipnet::{IpNet, Ipv4Net};
 use isthmus_dataplane_common::{
-    BLOCK_LOCAL, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, ConfigValue, LAYOUT_VERSION, NodeValue, WAY_SLOTS,
+    BLOCK_LOCAL, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, LAYOUT_VERSION, NodeValue,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,8 +48,10 @@ pub(crate) fn apply(
     let own = own_number(overlay, network);
     let nodes = apply_nodes(maps, network, &ways, own, extent)?;
     let blocks = apply_blocks(maps, network, &ways, own, extent)?;
-    // Last: what a connection remembers from now on is true.
-    set_config(maps, overlay, own, nodes | blocks)?;
+    set_config(maps, overlay, own)?;
+    if nodes || blocks {
+        maps.begin_epoch().map_err(ApplyError::of("tell connections of the changed network"))?;
+    }
     apply_routes(netlink, overlay, network, extent)?;
     let others = ways.iter().filter(|(number, _)| **number != own);
     Ok(others.map(|(_, way)| way.ifindex).filter(|ifindex| *ifindex != 0).collect())
@@ -90,15 +92,16 @@ fn ways(
     Ok(ways)
 }
 
-/// Writes what programs read beside the maps; `changed` makes connections learn again where they lead.
-fn set_config(maps: &Maps, overlay: &Overlay, node: u32, changed: bool) -> Result<(), ApplyError> {
-    let present = maps.config.value(&0).ok().flatten().unwrap_or_default();
-    let floor = present.path_mtu_floor;
-    let network = present.network.wrapping_add(u32::from(changed)).max(1);
-    let floor = if floor == 0 { overlay.mtu } else { floor.min(overlay.mtu) };
-    let config =
-        ConfigValue { layout: LAYOUT_VERSION, mtu: overlay.mtu, path_mtu_floor: floor, node, network };
-    maps.config.set(&0, &config).map_err(ApplyError::of("write the programs' configuration"))
+/// Writes what programs read beside the maps.
+fn set_config(maps: &Maps, overlay: &Overlay, node: u32) -> Result<(), ApplyError> {
+    let written = maps.change_config(|config| {
+        let floor = if config.path_mtu_floor == 0 { overlay.mtu } else { config.path_mtu_floor };
+        config.layout = LAYOUT_VERSION;
+        config.mtu = overlay.mtu;
+        config.path_mtu_floor = floor.min(overlay.mtu);
+        config.node = node;
+    });
+    written.map_err(ApplyError::of("write the programs' configuration"))
 }
 
 fn apply_nodes(
@@ -121,10 +124,6 @@ fn apply_nodes(
     let mut changed = false;
     for (address, value) in &desired {
         if differs(observed.get(address), value, extent) {
-            let way = &value.way;
-            if way.node < WAY_SLOTS {
-                maps.way.set(&way.node, way).map_err(failed)?;
-            }
             maps.node.set(address, value).map_err(failed)?;
             changed = true;
         }

@@ -3,7 +3,7 @@
 
 use crate::{
     error::{ApplyError, OpenError},
-    model::{AttachMode, GATEWAY, GATEWAY_MAC, Limits},
+    model::{AttachMode, Limits},
     sys::map::{Map, Plain},
 };
 use aya::{
@@ -16,9 +16,8 @@ use aya::{
     },
 };
 use isthmus_dataplane_common::{
-    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, ENDPOINT_SLOTS, EndpointValue,
-    LAYOUT_VERSION, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SLOT_NONE, SampleKey, SampleValue,
-    SlotValue,
+    Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EPOCH_NONE, EndpointValue,
+    LAYOUT_VERSION, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
 };
 use std::{
     fs, io,
@@ -84,8 +83,6 @@ pub(crate) struct Programs {
 
 /// The maps that userspace reads or writes.
 pub(crate) struct Maps {
-    pub(crate) endpoint: Map<u32, EndpointValue>,
-    pub(crate) way: Map<u32, BlockValue>,
     pub(crate) endpoint_by_ifindex: Map<u32, EndpointValue>,
     pub(crate) endpoint_by_address: Map<Address, EndpointValue>,
     pub(crate) block: Map<crate::sys::map::Prefixed, BlockValue>,
@@ -96,7 +93,9 @@ pub(crate) struct Maps {
     pub(crate) connection_tcp: Map<ConnectionKey, ConnectionValue>,
     pub(crate) connection_other: Map<ConnectionKey, ConnectionValue>,
     pub(crate) sample: Map<SampleKey, SampleValue>,
-    pub(crate) config: Map<u32, ConfigValue>,
+    config: Map<u32, ConfigValue>,
+    /// Held by who changes `config`, whose fields have several writers.
+    config_writer: Mutex<()>,
     pub(crate) counter: Map<u32, u64>,
 }
 
@@ -104,9 +103,7 @@ pub(crate) struct Maps {
 type Size = fn(&Limits) -> Option<u32>;
 
 /// Maps in the object, with what limits them.
-const MAPS: [(&str, Size); 16] = [
-    ("ENDPOINT", |_| None),
-    ("WAY", |_| None),
+const MAPS: [(&str, Size); 14] = [
     ("ENDPOINT_BY_IFINDEX", |limits| Some(limits.endpoints)),
     ("ENDPOINT_BY_ADDRESS", |limits| Some(limits.endpoints)),
     ("BLOCK", |limits| Some(limits.blocks)),
@@ -151,6 +148,8 @@ pub(crate) fn open(
         || ApplyError { what: "open the pinned programs".into(), source: io::ErrorKind::NotFound.into() };
     let classifiers = pinned_programs(&programs_at).ok_or_else(missing)?;
     let maps = Maps::open(&maps_at)?;
+    // Before the first packet: no epoch is true of an entry that has none.
+    maps.begin_epoch().map_err(ApplyError::of("begin an epoch of the connections"))?;
     let failed = |error: &dyn std::fmt::Display| ApplyError {
         what: "open the ring buffer of verdicts".into(),
         source: io::Error::other(error.to_string()),
@@ -179,14 +178,11 @@ fn pinned_programs(directory: &Path) -> Option<Vec<(Hook, SchedClassifier)>> {
 /// Has the verifier look at the programs, and pins them and new maps.
 fn load(maps_at: &Path, programs_at: &Path, limits: &Limits, constants: Constants) -> Result<(), OpenError> {
     let tunnel = u32::from_ne_bytes(constants.tunnel_address.octets());
-    let gateway = u32::from_ne_bytes(GATEWAY.octets());
     let mut loader = EbpfLoader::new();
     loader
         .override_global("VXLAN_PORT", &constants.vxlan_port, true)
         .override_global("TUNNEL_ADDRESS", &tunnel, true)
-        .override_global("VXLAN_IFINDEX", &constants.vxlan_ifindex, true)
-        .override_global("GATEWAY", &gateway, true)
-        .override_global("GATEWAY_MAC", &GATEWAY_MAC, true);
+        .override_global("VXLAN_IFINDEX", &constants.vxlan_ifindex, true);
     for (name, limit) in MAPS {
         if let Some(entries) = limit(limits) {
             loader.map_max_entries(name, entries);
@@ -239,8 +235,6 @@ fn settle(mode: AttachMode) -> AttachMode {
 impl Maps {
     fn open(directory: &Path) -> Result<Self, ApplyError> {
         Ok(Self {
-            endpoint: map(directory, "ENDPOINT")?,
-            way: map(directory, "WAY")?,
             endpoint_by_ifindex: map(directory, "ENDPOINT_BY_IFINDEX")?,
             endpoint_by_address: map(directory, "ENDPOINT_BY_ADDRESS")?,
             block: map(directory, "BLOCK")?,
@@ -252,41 +246,36 @@ impl Maps {
             connection_other: map(directory, "CONNECTION_OTHER")?,
             sample: map(directory, "SAMPLE")?,
             config: map(directory, "CONFIG")?,
+            config_writer: Mutex::new(()),
             counter: map(directory, "COUNTER")?,
         })
     }
 }
 
 impl Maps {
-    /// Enters an endpoint by its host interface, also where an index finds it, unless another lies there.
-    pub(crate) fn enter_endpoint(&self, value: &EndpointValue) -> io::Result<()> {
-        self.endpoint_by_ifindex.set(&value.host_ifindex, value)?;
-        let index = value.host_ifindex % ENDPOINT_SLOTS;
-        let there = self.endpoint.value(&index)?.map_or(0, |value| value.host_ifindex);
-        if there == 0 || there == value.host_ifindex { self.endpoint.set(&index, value) } else { Ok(()) }
+    /// What programs read beside the maps.
+    pub(crate) fn config(&self) -> io::Result<ConfigValue> {
+        Ok(self.config.value(&0)?.unwrap_or_default())
     }
 
-    /// Removes the endpoint of a host interface; that it is not there does not matter.
-    pub(crate) fn remove_endpoint(&self, ifindex: u32) -> io::Result<()> {
-        let index = ifindex % ENDPOINT_SLOTS;
-        if self.endpoint.value(&index)?.is_some_and(|value| value.host_ifindex == ifindex) {
-            self.endpoint.set(&index, &NO_ENDPOINT)?;
-        }
-        self.endpoint_by_ifindex.remove(&ifindex).map(|_| ())
+    /// Changes what programs read beside the maps.
+    pub(crate) fn change_config(&self, change: impl FnOnce(&mut ConfigValue)) -> io::Result<()> {
+        let _writer = self.config_writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut config = self.config()?;
+        change(&mut config);
+        self.config.set(&0, &config)
+    }
+
+    /// Has every connection judged again, and learn again where it leads: behind each change of what it was judged by.
+    pub(crate) fn begin_epoch(&self) -> io::Result<()> {
+        self.change_config(|config| {
+            config.epoch = config.epoch.wrapping_add(1);
+            if config.epoch == EPOCH_NONE {
+                config.epoch += 1;
+            }
+        })
     }
 }
-
-/// What lies where no endpoint does.
-const NO_ENDPOINT: EndpointValue = EndpointValue {
-    address: [0; 4],
-    identity: 0,
-    slot: SLOT_NONE,
-    host_ifindex: 0,
-    birth: 0,
-    mac: [0; 6],
-    flags: 0,
-    reserved: [0; 2],
-};
 
 /// A typed handle of a pinned map; the types stand in `crates/ebpf/src/maps.rs`.
 fn map<K: Plain, V: Plain>(directory: &Path, name: &str) -> Result<Map<K, V>, ApplyError> {

@@ -101,11 +101,14 @@ fn sweep_paths(maps: &Maps, now: u32, mtu: u32) -> io::Result<()> {
             floor = floor.min(path.mtu);
         }
     }
-    let config = maps.config.value(&0)?.unwrap_or_default();
-    if config.path_mtu_floor != floor && config.mtu == mtu {
-        maps.config.set(&0, &isthmus_dataplane_common::ConfigValue { path_mtu_floor: floor, ..config })?;
+    if maps.config()?.path_mtu_floor == floor {
+        return Ok(());
     }
-    Ok(())
+    maps.change_config(|config| {
+        if config.mtu == mtu {
+            config.path_mtu_floor = floor;
+        }
+    })
 }
 
 #[cfg(test)]
@@ -132,26 +135,7 @@ mod tests {
             scope: 0,
             reserved: 0,
         };
-        let value = ConnectionValue {
-            seen: u32::MAX - 5,
-            flags: 0,
-            slot: 0,
-            generation: 0,
-            from: 0,
-            to: 0,
-            low_birth: 0,
-            high_birth: 0,
-            node: 0,
-            rule: 0,
-            port: 0,
-            translated_port: 0,
-            service: 0,
-            translated: [0; 4],
-            low_ifindex: 0,
-            high_ifindex: 0,
-            network: 1,
-            reserved: 0,
-        };
+        let value = ConnectionValue { seen: u32::MAX - 5, ..ConnectionValue::default() };
         assert!(!over(&key, &value, 5));
         assert!(!over(&key, &value, u32::MAX - 6));
         assert!(over(&key, &value, ticks(Duration::from_secs(61)) + 5));

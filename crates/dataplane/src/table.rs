@@ -162,6 +162,7 @@ impl Tables {
         let value = SlotValue { generation: inner.next_generation, ..SlotValue::default() };
         let what = || format!("remove the rules of {identity}");
         maps.slot.set(&loaded.slot, &value).map_err(ApplyError::of(what()))?;
+        maps.begin_epoch().map_err(ApplyError::of(what()))?;
         let keys: Vec<_> = loaded.entries.iter().map(|(key, _)| *key).collect();
         maps.policy.remove_batch(&keys).map_err(ApplyError::of(what()))?;
         let slot = loaded.slot;
@@ -227,7 +228,7 @@ impl Loaded {
         self.value = SlotValue { tuples, ..value };
         maps.slot.set(&self.slot, &self.value).map_err(failed)?;
         self.entries = entries;
-        Ok(())
+        maps.begin_epoch().map_err(failed)
     }
 
     /// A new table beside the old one, then over.
@@ -254,6 +255,9 @@ impl Loaded {
         ];
         for step in steps {
             maps.slot.set(&self.slot, &step).map_err(failed)?;
+        }
+        if self.value.table != 0 {
+            maps.begin_epoch().map_err(failed)?;
         }
         self.value = SlotValue { tuples, ..value };
         let old = std::mem::replace(&mut self.entries, entries);

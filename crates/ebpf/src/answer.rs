@@ -2,15 +2,17 @@
 
 use crate::{
     SHOT,
-    deliver::{by_device, write_ethernet},
-    maps::{gateway, gateway_mac},
-    packet::{ETHERNET_BYTES, Macs, Packet, TCP, at, ifindex, raw, read, words},
+    deliver::{by_device, into_container},
+    packet::{ETHERNET_BYTES, Mac, Macs, Packet, TCP, ifindex, raw, read, store},
 };
 use aya_ebpf::{
-    helpers::{bpf_csum_diff, bpf_redirect_peer, bpf_skb_change_tail, bpf_skb_store_bytes},
+    helpers::{bpf_csum_diff, bpf_skb_change_tail},
     programs::TcContext,
 };
-use isthmus_dataplane_common::{BlockValue, EndpointValue, Reason};
+use isthmus_dataplane_common::{BlockValue, EndpointValue, GATEWAY_MAC, Reason};
+
+/// The gateway's address, as in a packet.
+pub const GATEWAY: u32 = u32::from_ne_bytes(isthmus_dataplane_common::GATEWAY);
 
 /// ARP for IPv4 on Ethernet (RFC 826).
 #[repr(C, packed(2))]
@@ -20,9 +22,9 @@ pub struct Arp {
     protocol: u16,
     lengths: u16,
     operation: u16,
-    sender_mac: [u16; 3],
+    sender_mac: [u8; 6],
     sender: u32,
-    target_mac: [u16; 3],
+    target_mac: [u8; 6],
     target: u32,
 }
 
@@ -37,33 +39,28 @@ pub fn arp(ctx: &TcContext, endpoint: &EndpointValue) -> Result<i32, Reason> {
     let sender = request.sender;
     // RFC 5227 section 1.1: a probe has no sender address; nobody else can have the address, so silence is the answer.
     let own = sender == endpoint.address[3] || sender == 0;
-    let sender_mac = request.sender_mac;
-    if sender_mac != words(endpoint.mac) || !own {
+    if request.sender_mac != endpoint.mac || !own {
         return Err(Reason::SpoofedArp);
     }
     let target = request.target;
-    if request.operation != 1_u16.to_be() || target != gateway() || sender == 0 {
+    if request.operation != 1_u16.to_be() || target != GATEWAY || sender == 0 {
         return Ok(SHOT);
     }
-    let mac = words(gateway_mac());
     let reply = Arp {
         hardware: request.hardware,
         protocol: request.protocol,
         lengths: request.lengths,
         operation: 2_u16.to_be(),
-        sender_mac: mac,
+        sender_mac: GATEWAY_MAC,
         sender: target,
-        target_mac: words(endpoint.mac),
+        target_mac: endpoint.mac,
         target: sender,
     };
-    let Some(place) = at::<Arp>(ctx, ETHERNET_BYTES) else { return Ok(SHOT) };
-    // SAFETY: `at` checked the bounds; see `packet::read` for the alignment.
-    unsafe { place.write(reply) };
-    if !write_ethernet(ctx, &endpoint.mac) {
+    if !store(ctx, ETHERNET_BYTES, &reply, size_of::<Arp>()) {
         return Ok(SHOT);
     }
-    // SAFETY: plain numbers; the peer of the interface that asked is the container.
-    Ok(unsafe { bpf_redirect_peer(ifindex(ctx), 0) } as i32)
+    // The peer of the interface that asked is the container.
+    Ok(into_container(ctx, ifindex(ctx), Mac::of(endpoint.mac)))
 }
 
 /// Tells a container of this node that its packet is too long for the path (RFC 1191 section 4).
@@ -81,21 +78,17 @@ pub fn refused_here(ctx: &TcContext, packet: &Packet) -> i32 {
 /// Tells a container of another node that its packet was refused; `identity` is whom it was sent to.
 #[inline(always)]
 pub fn refused_there(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32) -> i32 {
-    if make_error(ctx, packet, 3, 0) { by_device(ctx, way, identity) } else { SHOT }
+    if make_error(ctx, packet, 3, 0) { by_device(ctx, way.tunnel, identity) } else { SHOT }
 }
 
 /// Back into the container that sent the packet.
 #[inline(always)]
 fn back(ctx: &TcContext) -> i32 {
     // The container's own address was the source; its MAC now is the destination.
-    let Some(macs) = read::<Macs>(ctx, 0) else { return SHOT };
-    let own = words(gateway_mac());
-    let Some(place) = at::<Macs>(ctx, 0) else { return SHOT };
-    // SAFETY: `at` checked the bounds; see `packet::read` for the alignment.
-    unsafe { place.write([macs[3], macs[4], macs[5], own[0], own[1], own[2]]) };
-    ctx.set_mark(0);
-    // SAFETY: plain numbers.
-    unsafe { bpf_redirect_peer(ifindex(ctx), 0) as i32 }
+    match Macs::read(ctx) {
+        Some(macs) => into_container(ctx, ifindex(ctx), macs.source()),
+        None => SHOT,
+    }
 }
 
 /// Words of IPv4 header and options, ICMP header, and the quoted header with 8 bytes.
@@ -139,14 +132,6 @@ fn make_error(ctx: &TcContext, packet: &Packet, code: u32, mtu: u32) -> bool {
     ip[2] |= (u32::from(checksum(&ip)) << 16).to_le();
     store(ctx, ETHERNET_BYTES, &ip, ip_words * 4)
         && store(ctx, ETHERNET_BYTES + ip_words * 4, &icmp, size_of_val(&icmp))
-}
-
-#[inline(always)]
-fn store<const N: usize>(ctx: &TcContext, offset: usize, words: &[u32; N], length: usize) -> bool {
-    // SAFETY: `length` is at most the array's; the context is valid.
-    unsafe {
-        bpf_skb_store_bytes(raw(ctx).cast(), offset as u32, words.as_ptr().cast(), length as u32, 0) == 0
-    }
 }
 
 /// RFC 1071, in the byte order of the packet.

@@ -2,14 +2,14 @@
 
 use crate::{
     event::{Told, count, now, tell},
-    maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT, WAY, config, endpoint},
+    maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
     packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     passage::{End, Passage, target},
 };
 use isthmus_dataplane_common::{
     CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO,
     CONNECTION_FROM_LOW, CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason,
-    SLOT_NONE, SLOT_REJECT, SlotValue, TOUCH_TICKS, mapped, reason_allows,
+    SIDE_CONTAINER, SIDE_NODE, SLOT_NONE, SLOT_REJECT, Side, SlotValue, mapped, reason_allows,
     verdict::{self, Verdict},
 };
 
@@ -21,8 +21,6 @@ pub enum Fate {
     Drop,
     /// Drop, tell (with [`tell_refused`]), and answer the sender.
     Reject,
-    /// Nothing is known of it yet.
-    Unknown,
 }
 
 /// Sets the passage's key: both ends in order, and whether the packet comes from the lower one. An ICMP error belongs to
@@ -70,80 +68,13 @@ fn look_up(key: &ConnectionKey) -> Option<&'static mut ConnectionValue> {
 #[inline(never)]
 pub fn judge(passage: &mut Passage) -> Fate {
     orient(passage);
-    decide(passage)
-}
-
-/// As [`judge`], for a packet that [`recall`] does not know.
-#[inline(never)]
-pub fn decide(passage: &mut Passage) -> Fate {
-    let entry = look_up(&passage.key);
+    let entry = if passage.new != 0 && !passage.packet.icmp_error { None } else { look_up(&passage.key) };
     if passage.packet.icmp_error {
         return judge_error(passage, entry);
     }
-    if let Some(entry) = entry {
-        if belongs(entry, passage) {
-            remember(entry, passage);
-            return follow(entry, passage);
-        }
-    }
-    begin(passage)
-}
-
-/// Lets a packet of a known connection pass without asking where it leads, which its entry remembers: one look-up in a
-/// hash for the whole packet. [`Fate::Unknown`] where it does not know; then ask, and [`decide`].
-///
-/// An entry is believed only under the network that it was made or refreshed under: its far end's address was in a block of
-/// that node then, and is now. Its near end is checked by address and birth.
-#[inline(never)]
-pub fn recall(passage: &mut Passage) -> Fate {
-    orient(passage);
-    if passage.packet.icmp_error {
-        return Fate::Unknown;
-    }
-    let Some(entry) = look_up(&passage.key) else { return Fate::Unknown };
-    if entry.network != config().network {
-        return Fate::Unknown;
-    }
-    let to_ifindex = if passage.from_low != 0 { entry.high_ifindex } else { entry.low_ifindex };
-    passage.node = 0;
-    if passage.tunnel != 0 {
-        // From the wire: only from the node of the connection, only into a container.
-        let Some(way) = WAY.get(entry.node) else { return Fate::Unknown };
-        if way.tunnel != passage.tunnel || way.node != entry.node || to_ifindex == 0 {
-            return Fate::Unknown;
-        }
-        passage.node = entry.node;
-    }
-    if to_ifindex != 0 {
-        let Some(endpoint) = endpoint(to_ifindex) else { return Fate::Unknown };
-        if endpoint.address[3] != passage.packet.destination {
-            return Fate::Unknown;
-        }
-        let (from, node) = (passage.from, passage.node);
-        passage.into_endpoint(from, endpoint, node);
-    } else if entry.flags & CONNECTION_BY_STACK != 0 {
-        passage.to = End::elsewhere(0);
-        passage.target = target::STACK;
-    } else {
-        let Some(way) = WAY.get(entry.node) else { return Fate::Unknown };
-        if entry.node == 0 || way.node != entry.node {
-            return Fate::Unknown;
-        }
-        let from = passage.from;
-        passage.to_node(from, way);
-    }
-    if belongs(entry, passage) { follow(entry, passage) } else { Fate::Unknown }
-}
-
-/// Where the connection leads, for [`recall`].
-#[inline(always)]
-fn remember(entry: &mut ConnectionValue, passage: &Passage) {
-    let network = config().network;
-    if entry.network != network {
-        let (low, high) = ends(passage);
-        entry.low_ifindex = low.ifindex;
-        entry.high_ifindex = high.ifindex;
-        entry.network = network;
+    match entry {
+        Some(entry) if belongs(entry, passage) => follow(entry, passage),
+        _ => begin(passage),
     }
 }
 
@@ -181,15 +112,15 @@ fn belongs(entry: &ConnectionValue, passage: &Passage) -> bool {
 #[inline(always)]
 fn follow(entry: &mut ConnectionValue, passage: &mut Passage) -> Fate {
     let forward = (entry.flags & CONNECTION_FROM_LOW != 0) == (passage.from_low != 0);
-    let mut flags = entry.flags;
     if entry.slot != SLOT_NONE {
         // The receiver of the first packet decides; its slot may have changed with its identity.
         let slot_number = if forward { passage.to.slot } else { passage.from.slot };
         let Some(slot) = SLOT.get(slot_number) else { return refuse(passage, Reason::NoTable, 0) };
         if slot.generation != entry.generation || slot_number != entry.slot {
-            flags = judge_again(entry, passage, slot, slot_number);
+            judge_again(entry, passage, slot, slot_number);
         }
     }
+    let mut flags = entry.flags;
     if flags & CONNECTION_REVOKED != 0 {
         let (from, to) = if forward { (entry.from, entry.to) } else { (entry.to, entry.from) };
         tell(&passage.packet, &Told { from, to, rule: entry.rule, reason: Reason::Revoked as u32 });
@@ -204,20 +135,79 @@ fn follow(entry: &mut ConnectionValue, passage: &mut Passage) -> Fate {
         // Back through the stack, which may have translated what came, also where the other end is a node.
         passage.target = target::STACK;
     }
-    // Shared cache lines are written rarely: flags when they change, the time once a second.
-    if flags != entry.flags {
+    if entry.epoch == passage.epoch {
         entry.flags = flags;
-    }
-    let now = now();
-    if now.wrapping_sub(entry.seen) > TOUCH_TICKS {
-        entry.seen = now;
+        entry.seen = now();
+    } else {
+        renew(entry, passage, flags);
     }
     count(Reason::Established);
     Fate::Pass
 }
 
+/// Writes down what is true under the passage's epoch. As a whole and beside the old entry, which another CPU may read.
+#[inline(never)]
+fn renew(entry: &ConnectionValue, passage: &mut Passage, flags: u32) -> i32 {
+    let by_stack = flags & CONNECTION_BY_STACK != 0;
+    passage.entry = *entry;
+    passage.entry.epoch = passage.epoch;
+    passage.entry.flags = flags;
+    passage.entry.seen = now();
+    set_sides(passage, by_stack);
+    // Where it finds no room, the old entry stays, and is followed the long way.
+    let _ = insert(passage);
+    0
+}
+
+/// Puts the passage's entry into the table.
 #[inline(always)]
-fn tcp_flags(flags: u32, tcp: u8, forward: bool) -> u32 {
+fn insert(passage: &Passage) -> bool {
+    let (key, value) = (&passage.key, &passage.entry);
+    let inserted = if key.protocol == TCP {
+        CONNECTION_TCP.insert(key, value, 0)
+    } else {
+        CONNECTION_OTHER.insert(key, value, 0)
+    };
+    inserted.is_ok()
+}
+
+/// Writes into the passage's entry where both ends are.
+#[inline(always)]
+fn set_sides(passage: &mut Passage, by_stack: bool) {
+    let (low, high) = ends(passage);
+    passage.entry.low = side(&low, passage, by_stack);
+    passage.entry.high = side(&high, passage, by_stack);
+}
+
+#[inline(always)]
+fn side(end: &End, passage: &Passage, by_stack: bool) -> Side {
+    let elsewhere = Side::default();
+    if end.ifindex != 0 {
+        Side {
+            ifindex: end.ifindex,
+            identity: end.identity,
+            mac_tail: end.mac_tail,
+            mac_head: end.mac_head as u16,
+            kind: SIDE_CONTAINER,
+            ..elsewhere
+        }
+    } else if by_stack || passage.node == 0 {
+        elsewhere
+    } else {
+        let way = &passage.way;
+        Side {
+            ifindex: way.ifindex,
+            kind: SIDE_NODE,
+            tunnel: way.tunnel,
+            next_hop: way.next_hop,
+            ..elsewhere
+        }
+    }
+}
+
+/// What a packet's flags add to its connection's.
+#[inline(always)]
+pub fn tcp_flags(flags: u32, tcp: u8, forward: bool) -> u32 {
     let mut more = 0;
     if forward {
         if flags & CONNECTION_ANSWERED != 0 && tcp & TCP_ACK != 0 {
@@ -238,9 +228,9 @@ fn tcp_flags(flags: u32, tcp: u8, forward: bool) -> u32 {
     more
 }
 
-/// The rules changed since the connection was judged. Returns its flags.
+/// The rules changed since the connection was judged.
 #[inline(never)]
-fn judge_again(entry: &mut ConnectionValue, passage: &Passage, slot: &SlotValue, slot_number: u32) -> u32 {
+fn judge_again(entry: &mut ConnectionValue, passage: &Passage, slot: &SlotValue, slot_number: u32) -> i32 {
     let verdict = judge_slot(slot, entry.from, passage.packet.protocol, entry.port);
     entry.slot = slot_number;
     entry.generation = slot.generation;
@@ -250,15 +240,13 @@ fn judge_again(entry: &mut ConnectionValue, passage: &Passage, slot: &SlotValue,
     } else {
         entry.flags |= CONNECTION_REVOKED;
     }
-    entry.flags
+    0
 }
 
 /// The first packet of a connection, as far as this node knows.
 #[inline(never)]
 fn begin(passage: &mut Passage) -> Fate {
     let from_low = passage.from_low != 0;
-    let key = &passage.key;
-    let packet = &passage.packet;
     let mut reason = passage.otherwise;
     let mut rule = 0;
     let mut generation = 0;
@@ -266,7 +254,8 @@ fn begin(passage: &mut Passage) -> Fate {
     if passage.to.slot != SLOT_NONE {
         let Some(slot) = SLOT.get(passage.to.slot) else { return refuse(passage, Reason::NoTable, 0) };
         generation = slot.generation;
-        let verdict = judge_slot(slot, passage.from.identity, packet.protocol, packet.destination_port);
+        let verdict =
+            judge_slot(slot, passage.from.identity, passage.packet.protocol, passage.packet.destination_port);
         reason = verdict.reason as u32;
         rule = verdict.rule;
         reject = slot.flags & SLOT_REJECT != 0;
@@ -280,37 +269,36 @@ fn begin(passage: &mut Passage) -> Fate {
         tell_refused(passage);
         return Fate::Drop;
     }
-    let (low, high) = ends(passage);
-    let entry = ConnectionValue {
+    let (low_end, high_end) = ends(passage);
+    let by_stack = passage.target == target::STACK;
+    let by_from = if from_low { CONNECTION_FROM_LOW } else { 0 };
+    let key = &passage.key;
+    let ports = u32::from(key.low_port) | u32::from(key.high_port) << 16;
+    passage.entry = ConnectionValue {
+        check: ConnectionKey::check(key.low[3], key.high[3], ports),
+        epoch: passage.epoch,
+        flags: by_from | if by_stack { CONNECTION_BY_STACK } else { 0 },
         seen: now(),
-        flags: if from_low { CONNECTION_FROM_LOW } else { 0 }
-            | if passage.target == target::STACK { CONNECTION_BY_STACK } else { 0 },
-        slot: passage.to.slot,
-        generation,
+        node: passage.node,
+        low: Side::default(),
+        high: Side::default(),
         from: passage.from.identity,
         to: passage.to.identity,
-        low_birth: low.birth,
-        high_birth: high.birth,
-        node: passage.node,
+        slot: passage.to.slot,
+        generation,
+        low_birth: low_end.birth,
+        high_birth: high_end.birth,
         rule,
-        port: packet.destination_port,
-        translated_port: 0,
         service: 0,
         translated: [0; 4],
-        low_ifindex: low.ifindex,
-        high_ifindex: high.ifindex,
-        network: config().network,
-        reserved: 0,
+        port: passage.packet.destination_port,
+        translated_port: 0,
     };
-    let inserted = if key.protocol == TCP {
-        CONNECTION_TCP.insert(key, entry, 0)
-    } else {
-        CONNECTION_OTHER.insert(key, entry, 0)
-    };
-    if inserted.is_err() {
+    set_sides(passage, by_stack);
+    if !insert(passage) {
         return refuse(passage, Reason::MapFull, 0);
     }
-    tell(packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
+    tell(&passage.packet, &Told { from: passage.from.identity, to: passage.to.identity, rule, reason });
     Fate::Pass
 }
 

@@ -1,14 +1,16 @@
 //! The programs on the host side of a container's veth pair.
 
 use crate::{
-    NEXT, SHOT, answer,
-    connection::{Fate, decide, judge, recall, tell_refused},
+    NEXT, SHOT,
+    answer::{self, GATEWAY},
+    connection::{Fate, judge, tell_refused},
     deliver,
     event::{Told, tell},
-    maps::{self, BLOCK, ENDPOINT_BY_ADDRESS, NODE, gateway, vxlan_port},
+    known,
+    maps::{self, BLOCK, ENDPOINT_BY_ADDRESS, NODE, vxlan_port},
     packet::{
-        ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Macs, NOBODY, Packet, UDP, ethertype,
-        ifindex, mark, parse, pull, read, tagged, words,
+        ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, Macs, NOBODY, Packet, UDP, again,
+        ethertype, ifindex, mark, parse, pull, read, tagged,
     },
     passage::{End, Passage},
 };
@@ -24,31 +26,35 @@ const HEADERS_BYTES: usize = ETHERNET_BYTES + 20 + 20;
 /// All that a container sends.
 #[inline(always)]
 pub fn from_container(ctx: &TcContext) -> i32 {
-    let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
-        return refuse(&NOBODY, identity::UNKNOWN, Reason::UnknownSender);
-    };
+    match known::from_container(again(ctx)) {
+        known::NEW => judge_container(ctx, 1),
+        known::OTHER => judge_container(ctx, 0),
+        action => action,
+    }
+}
+
+/// The long way of [`from_container`]; `new`: the connection is not in the table.
+#[inline(never)]
+fn judge_container(ctx: &TcContext, new: u32) -> i32 {
     let Some(passage) = Passage::at_hand() else { return SHOT };
+    passage.new = new;
+    passage.packet = NOBODY;
+    let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
+        return refuse(&passage.packet, identity::UNKNOWN, Reason::UnknownSender);
+    };
     pull(ctx, HEADERS_BYTES);
     match check_source(ctx, endpoint, &mut passage.packet) {
-        Ok(ETHERTYPE_ARP) => {
-            return answer::arp(ctx, endpoint)
-                .unwrap_or_else(|reason| refuse(&NOBODY, endpoint.identity, reason));
-        }
+        Ok(ETHERTYPE_ARP) => return answer_arp(ctx, endpoint),
         Ok(_) => {}
         Err(reason) => return refuse_source(ctx, endpoint.identity, reason as u32),
     }
-    passage.from = End::here(endpoint);
-    passage.tunnel = 0;
-    let mut fate = recall(passage);
-    if fate == Fate::Unknown {
-        if let Err(reason) = route(endpoint, passage) {
-            return refuse(&passage.packet, endpoint.identity, reason);
-        }
-        fate = decide(passage);
+    let unroutable = route(endpoint, passage);
+    if unroutable != 0 {
+        return refuse_number(&passage.packet, endpoint.identity, unroutable);
     }
-    match fate {
+    match judge(passage) {
         Fate::Pass => deliver::deliver(ctx, passage),
-        Fate::Drop | Fate::Unknown => SHOT,
+        Fate::Drop => SHOT,
         Fate::Reject => {
             tell_refused(passage);
             answer::refused_here(ctx, &passage.packet)
@@ -56,13 +62,18 @@ pub fn from_container(ctx: &TcContext) -> i32 {
     }
 }
 
+/// Answers ARP, or tells what is wrong with it.
+#[inline(never)]
+fn answer_arp(ctx: &TcContext, endpoint: &EndpointValue) -> i32 {
+    answer::arp(ctx, endpoint).unwrap_or_else(|reason| refuse(&NOBODY, endpoint.identity, reason))
+}
+
 /// Lets through only IPv4 with the endpoint's own addresses, and ARP; returns which of both.
 #[inline(always)]
 fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) -> Result<u16, Reason> {
-    let macs: Macs = read(ctx, 0).ok_or(Reason::Malformed)?;
+    let macs = Macs::read(ctx).ok_or(Reason::Malformed)?;
     let ethertype = ethertype(ctx, 12).ok_or(Reason::Malformed)?;
-    let own = words(endpoint.mac);
-    if macs[3] ^ own[0] | macs[4] ^ own[1] | macs[5] ^ own[2] != 0 {
+    if macs.source() != Mac::of(endpoint.mac) {
         return Err(Reason::SpoofedMac);
     }
     if tagged(ctx) {
@@ -74,7 +85,7 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) 
         ETHERTYPE_IPV6 => return Err(Reason::Ipv6),
         _ => return Err(Reason::NotIp),
     }
-    if macs[0].to_ne_bytes()[0] & 1 != 0 {
+    if macs.to_many() {
         return Err(Reason::Multicast);
     }
     parse::<ETHERNET_BYTES>(ctx, packet)?;
@@ -86,15 +97,20 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) 
     if first >= 224 {
         return Err(Reason::Multicast);
     }
-    if first == 0 || first == 127 || packet.destination == gateway() {
+    if first == 0 || first == 127 || packet.destination == GATEWAY {
         return Err(Reason::NoRoute);
     }
     Ok(ethertype)
 }
 
-/// Finds where the packet leads.
+/// Finds where the packet leads; else the number of the reason why it does not.
+#[inline(never)]
+fn route(endpoint: &EndpointValue, passage: &mut Passage) -> u32 {
+    find_target(endpoint, passage).map_or_else(|reason| reason as u32, |()| 0)
+}
+
 #[inline(always)]
-fn route(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
+fn find_target(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
     let from = End::here(endpoint);
     let destination = passage.packet.destination;
     // SAFETY: the value is only read; an update replaces it whole.
@@ -131,10 +147,10 @@ fn route(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> 
 /// What the host's stack sends to a container: from the node itself, or forwarded from outside.
 #[inline(always)]
 pub fn to_container(ctx: &TcContext) -> i32 {
+    let Some(passage) = Passage::at_hand() else { return SHOT };
     let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
         return refuse(&NOBODY, identity::HOST, Reason::UnknownEndpoint);
     };
-    let Some(passage) = Passage::at_hand() else { return SHOT };
     pull(ctx, HEADERS_BYTES);
     match ethertype(ctx, 12) {
         Some(ETHERTYPE_IPV4) => {}
@@ -169,7 +185,12 @@ pub fn block(address: u32) -> Option<&'static BlockValue> {
 /// Drops and tells.
 #[inline(always)]
 pub fn refuse(packet: &Packet, from: u32, reason: Reason) -> i32 {
-    tell(packet, &Told { from, to: identity::NONE, rule: 0, reason: reason as u32 });
+    refuse_number(packet, from, reason as u32)
+}
+
+#[inline(always)]
+fn refuse_number(packet: &Packet, from: u32, reason: u32) -> i32 {
+    tell(packet, &Told { from, to: identity::NONE, rule: 0, reason });
     SHOT
 }
 

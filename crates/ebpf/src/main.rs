@@ -17,6 +17,7 @@ mod connection;
 mod container;
 mod deliver;
 mod event;
+mod known;
 mod maps;
 mod packet;
 mod passage;

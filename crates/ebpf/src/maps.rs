@@ -1,6 +1,6 @@
 //! The maps and the constants that userspace sets before loading. Sizes here are placeholders: the loader sets them.
 
-use crate::passage::Passage;
+use crate::{known::Flows, passage::Passage};
 use aya_ebpf::{
     bindings::BPF_F_NO_PREALLOC,
     macros::map,
@@ -8,17 +8,11 @@ use aya_ebpf::{
 };
 use core::ptr;
 use isthmus_dataplane_common::{
-    Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, ENDPOINT_SLOTS,
-    EndpointValue, FragmentKey, FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey,
-    SampleValue, SlotValue, WAY_SLOTS, reason::REASONS_MAX,
+    Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EPOCH_NONE, EndpointValue,
+    FragmentKey, FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue,
+    SlotValue, reason::REASONS_MAX,
 };
 
-/// The same values as in `ENDPOINT_BY_IFINDEX`, where an index finds them without a hash.
-#[map]
-pub static ENDPOINT: Array<EndpointValue> = Array::with_max_entries(ENDPOINT_SLOTS, 0);
-/// The way to each node, by its number.
-#[map]
-pub static WAY: Array<BlockValue> = Array::with_max_entries(WAY_SLOTS, 0);
 #[map]
 pub static ENDPOINT_BY_IFINDEX: HashMap<u32, EndpointValue> = HashMap::with_max_entries(4096, 0);
 #[map]
@@ -50,6 +44,8 @@ pub static COUNTER: PerCpuArray<u64> = PerCpuArray::with_max_entries(REASONS_MAX
 #[map]
 pub static PASSAGE: PerCpuArray<Passage> = PerCpuArray::with_max_entries(1, 0);
 #[map]
+pub static FLOW: PerCpuArray<Flows> = PerCpuArray::with_max_entries(1, 0);
+#[map]
 pub static EVENT: RingBuf = RingBuf::with_byte_size(1 << 18, 0);
 
 /// UDP port of the overlay, host order.
@@ -61,21 +57,9 @@ static TUNNEL_ADDRESS: u32 = 0;
 /// Index of the VXLAN device.
 #[unsafe(no_mangle)]
 static VXLAN_IFINDEX: u32 = 0;
-/// Next hop of containers, as in a packet.
-#[unsafe(no_mangle)]
-static GATEWAY: u32 = 0;
-/// MAC address of the gateway.
-#[unsafe(no_mangle)]
-static GATEWAY_MAC: [u8; 6] = [0; 6];
-
 /// The container behind a host interface.
 #[inline(always)]
 pub fn endpoint(ifindex: u32) -> Option<&'static EndpointValue> {
-    if let Some(endpoint) = ENDPOINT.get(ifindex % ENDPOINT_SLOTS) {
-        if endpoint.host_ifindex == ifindex {
-            return Some(endpoint);
-        }
-    }
     // SAFETY: the value is only read; its fields change one at a time, and each is right for itself.
     unsafe { ENDPOINT_BY_IFINDEX.get(ifindex) }
 }
@@ -101,31 +85,10 @@ pub fn vxlan_ifindex() -> u32 {
     unsafe { ptr::read_volatile(&raw const VXLAN_IFINDEX) }
 }
 
-/// Next hop of containers, as in a packet.
-#[inline(always)]
-pub fn gateway() -> u32 {
-    // SAFETY: as above.
-    unsafe { ptr::read_volatile(&raw const GATEWAY) }
-}
-
-/// MAC address of the gateway.
-#[inline(always)]
-pub fn gateway_mac() -> [u8; 6] {
-    // SAFETY: as above.
-    unsafe { ptr::read_volatile(&raw const GATEWAY_MAC) }
-}
-
 /// What may change while programs run.
 #[inline(always)]
-pub fn config() -> ConfigValue {
-    CONFIG.get(0).copied().unwrap_or_default()
-}
-
-/// Source of inner frames. Not the gateway's MAC, which is the VXLAN devices' too: a device takes a frame from its own
-/// address for a loop (`vxlan_set_mac` in drivers/net/vxlan).
-#[inline(always)]
-pub fn overlay_mac() -> [u8; 6] {
-    let mut mac = gateway_mac();
-    mac[5] ^= 1;
-    mac
+pub fn config() -> &'static ConfigValue {
+    const NOTHING: &ConfigValue =
+        &ConfigValue { layout: 0, mtu: 0, path_mtu_floor: 0, node: 0, epoch: EPOCH_NONE };
+    CONFIG.get(0).unwrap_or(NOTHING)
 }

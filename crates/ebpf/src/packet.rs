@@ -1,7 +1,12 @@
 //! Reads IPv4 packets. Offsets are those of the IP header: 14, or 64 behind an outer VXLAN header.
 
 use crate::maps::FRAGMENT;
-use aya_ebpf::{EbpfContext, helpers::bpf_skb_load_bytes, programs::TcContext};
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_skb_load_bytes, bpf_skb_store_bytes},
+    programs::TcContext,
+};
+use core::ptr;
 use isthmus_dataplane_common::{FragmentKey, FragmentValue, Reason, mapped};
 
 pub const ETHERNET_BYTES: usize = 14;
@@ -31,6 +36,19 @@ pub struct Ipv4 {
     pub checksum: u16,
     pub source: u32,
     pub destination: u32,
+}
+
+/// IPv4 without options, UDP (RFC 768), VXLAN (RFC 7348 section 5), as in a packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Tunnel {
+    pub ip: Ipv4,
+    pub source_port: u16,
+    pub destination_port: u16,
+    pub udp_len: u16,
+    pub udp_checksum: u16,
+    pub flags: u32,
+    pub vni: u32,
 }
 
 /// What the programs need of a packet.
@@ -95,17 +113,82 @@ pub fn read<T: Copy>(ctx: &TcContext, offset: usize) -> Option<T> {
     at::<T>(ctx, offset).map(|pointer| unsafe { pointer.read() })
 }
 
-/// Destination and source of an Ethernet header, as in the packet, in words that it is aligned for.
-pub type Macs = [u16; 6];
+/// Both addresses of an Ethernet header: destination, source, as in the packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Macs {
+    /// Destination, and the first two bytes of the source; words of 4 bytes, because a frame is not aligned for more.
+    words: [u32; 3],
+}
 
-/// A MAC address as half of [`Macs`].
+impl Macs {
+    /// Reads them.
+    #[inline(always)]
+    pub fn read(ctx: &TcContext) -> Option<Self> {
+        Some(Self { words: read(ctx, 0)? })
+    }
+
+    #[inline(always)]
+    pub const fn new(destination: Mac, source: Mac) -> Self {
+        let middle = destination.tail >> 16 | (source.head as u32) << 16;
+        Self { words: [destination.head as u32 | destination.tail << 16, middle, source.tail] }
+    }
+
+    #[inline(always)]
+    pub const fn source(&self) -> Mac {
+        Mac { head: (self.words[1] >> 16) as u16, tail: self.words[2] }
+    }
+
+    /// As they lie in a packet.
+    #[inline(always)]
+    pub const fn words(&self) -> [u32; 3] {
+        self.words
+    }
+
+    /// Whether the destination is a group of stations.
+    #[inline(always)]
+    pub const fn to_many(&self) -> bool {
+        self.words[0] & 1 != 0
+    }
+
+    /// Writes them. Not through a pointer into the packet: a program that has one such write begins with a call that makes
+    /// the packet its own, for each packet (`bpf_unclone_prologue` in net/core/filter.c).
+    #[inline(always)]
+    pub fn write(&self, ctx: &TcContext) -> bool {
+        store(ctx, 0, &self.words, 12)
+    }
+}
+
+/// A MAC address, in the words that it is read and compared by; as in a packet of a little-endian machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Mac {
+    /// Its first two bytes.
+    pub head: u16,
+    /// The other four.
+    pub tail: u32,
+}
+
+impl Mac {
+    #[inline(always)]
+    pub const fn of(mac: [u8; 6]) -> Self {
+        Self {
+            head: u16::from_le_bytes([mac[0], mac[1]]),
+            tail: u32::from_le_bytes([mac[2], mac[3], mac[4], mac[5]]),
+        }
+    }
+}
+
+/// Writes the first `length` bytes of `value` at `offset`.
 #[inline(always)]
-pub const fn words(mac: [u8; 6]) -> [u16; 3] {
-    [
-        u16::from_ne_bytes([mac[0], mac[1]]),
-        u16::from_ne_bytes([mac[2], mac[3]]),
-        u16::from_ne_bytes([mac[4], mac[5]]),
-    ]
+pub fn store<T>(ctx: &TcContext, offset: usize, value: &T, length: usize) -> bool {
+    if length > size_of::<T>() {
+        return false;
+    }
+    // SAFETY: `length` is at most the value's; the context is valid. Pointers into the packet are read again afterwards.
+    unsafe {
+        bpf_skb_store_bytes(raw(ctx).cast(), offset as u32, ptr::from_ref(value).cast(), length as u32, 0)
+            == 0
+    }
 }
 
 /// Makes the first `length` bytes linear. Pointers into the packet are void afterwards.
@@ -327,6 +410,12 @@ pub fn tagged(ctx: &TcContext) -> bool {
 pub fn addressed_to_us(ctx: &TcContext) -> bool {
     // SAFETY: as above.
     unsafe { (*ctx.skb.skb).pkt_type == 0 }
+}
+
+/// The context by value, for a function that is not inlined: a reference would keep the pointer in memory.
+#[inline(always)]
+pub fn again(ctx: &TcContext) -> TcContext {
+    TcContext::new(ctx.skb.skb)
 }
 
 /// The raw context, for helpers.

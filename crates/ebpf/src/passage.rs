@@ -3,8 +3,13 @@
 //! It lies in a per-CPU value, not on the stack: the verifier forgets what it knows of such a value, so that the many ways
 //! through parsing and routing are one state for what follows. Without this it gives up at a million instructions.
 
-use crate::{maps::PASSAGE, packet::Packet};
-use isthmus_dataplane_common::{BlockValue, ConnectionKey, EndpointValue, Reason, SLOT_NONE};
+use crate::{
+    maps::{PASSAGE, config},
+    packet::{Mac, Packet},
+};
+use isthmus_dataplane_common::{
+    BlockValue, ConnectionKey, ConnectionValue, EndpointValue, Reason, SLOT_NONE,
+};
 
 /// One end of a packet, as this node knows it.
 #[derive(Clone, Copy)]
@@ -18,23 +23,30 @@ pub struct End {
     pub slot: u32,
     /// Host side of its pair; 0: not of this node.
     pub ifindex: u32,
+    /// Its MAC address but for the first two bytes.
+    pub mac_tail: u32,
+    /// The first two bytes of its MAC address.
+    pub mac_head: u32,
 }
 
 impl End {
     /// An end that is no endpoint of this node.
     #[inline(always)]
     pub const fn elsewhere(identity: u32) -> Self {
-        Self { identity, birth: 0, slot: SLOT_NONE, ifindex: 0 }
+        Self { identity, birth: 0, slot: SLOT_NONE, ifindex: 0, mac_tail: 0, mac_head: 0 }
     }
 
     /// A container of this node.
     #[inline(always)]
     pub fn here(endpoint: &EndpointValue) -> Self {
+        let mac = Mac::of(endpoint.mac);
         Self {
             identity: endpoint.identity,
             birth: endpoint.birth,
             slot: endpoint.slot,
             ifindex: endpoint.host_ifindex,
+            mac_tail: mac.tail,
+            mac_head: u32::from(mac.head),
         }
     }
 }
@@ -55,8 +67,10 @@ pub struct Passage {
     pub packet: Packet,
     pub from: End,
     pub to: End,
-    /// Tunnel address that it comes from, as in the packet; 0: not from the wire.
-    pub tunnel: u32,
+    /// The epoch before anything else was read: what is found out is true under it, or it is over.
+    pub epoch: u32,
+    /// 1 if the connection is not in the table.
+    pub new: u32,
     /// The other node, if one is involved.
     pub node: u32,
     /// [`Reason`] why a first packet passes, or does not, where no slot decides.
@@ -65,16 +79,14 @@ pub struct Passage {
     pub rule: u32,
     /// [`target`].
     pub target: u32,
-    /// Host side of the container's pair.
-    pub ifindex: u32,
-    /// The container's MAC address.
-    pub mac: [u8; 6],
     /// The way to the other node.
     pub way: BlockValue,
     /// Of its connection.
     pub key: ConnectionKey,
     /// 1 if the lower end of the key sent the packet.
     pub from_low: u32,
+    /// Its connection's entry, until it is in the table: too long for the stack.
+    pub entry: ConnectionValue,
 }
 
 impl Passage {
@@ -83,7 +95,10 @@ impl Passage {
     pub fn at_hand() -> Option<&'static mut Self> {
         // SAFETY: a per-CPU value that nobody else uses while the program runs; made of integers, and of bools that only
         // this program writes.
-        PASSAGE.get_ptr_mut(0).map(|pointer| unsafe { &mut *pointer })
+        let passage = PASSAGE.get_ptr_mut(0).map(|pointer| unsafe { &mut *pointer })?;
+        passage.epoch = config().epoch;
+        passage.new = 0;
+        Some(passage)
     }
 
     /// Leads into a container of this node.
@@ -94,8 +109,6 @@ impl Passage {
         self.node = node;
         self.otherwise = Reason::NoTable as u32;
         self.target = target::ENDPOINT;
-        self.ifindex = endpoint.host_ifindex;
-        self.mac = endpoint.mac;
     }
 
     /// Leads to another node, which decides.

@@ -2,45 +2,29 @@
 
 use crate::{
     NEXT, SHOT, answer,
-    connection::{Fate, judge, recall, tell_refused},
+    connection::{Fate, judge, tell_refused},
     container::{block, refuse},
     deliver::{self, OVERLAY_BYTES, set_tunnel_key, write_overlay_ethernet},
     event::{Told, now, tell},
+    known,
     maps::{CONFIG, ENDPOINT_BY_ADDRESS, NODE, PATH_MTU, tunnel_address, vxlan_port},
     packet::{
-        ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, UDP, addressed_to_us, ethertype,
-        gso_size, mark, parse, pull, raw, read, tagged,
+        ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, Tunnel, UDP, addressed_to_us, again,
+        ethertype, gso_size, mark, parse, pull, raw, read, tagged,
     },
     passage::{End, Passage, target},
 };
 use aya_ebpf::{
-    bindings::{BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET, bpf_tunnel_key},
-    helpers::{bpf_csum_level, bpf_skb_adjust_room, bpf_skb_ecn_set_ce, bpf_skb_get_tunnel_key},
+    bindings::bpf_tunnel_key,
+    helpers::{bpf_skb_ecn_set_ce, bpf_skb_get_tunnel_key},
     programs::TcContext,
 };
 use isthmus_dataplane_common::{MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, Reason, identity, mapped};
 
 /// Where the inner IP header is, behind outer Ethernet, IPv4, UDP, VXLAN and inner Ethernet.
 const INNER: usize = ETHERNET_BYTES + OVERLAY_BYTES;
-/// `BPF_ADJ_ROOM_MAC`.
-const ADJ_ROOM_MAC: u32 = 1;
-/// `BPF_CSUM_LEVEL_DEC`.
-const CSUM_LEVEL_DEC: u64 = 2;
 /// RFC 6040: congestion experienced.
 const ECN_CE: u8 = 3;
-
-/// IPv4 without options, UDP, VXLAN, as in a packet.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Tunnel {
-    ip: Ipv4,
-    source_port: u16,
-    destination_port: u16,
-    udp_len: u16,
-    udp_checksum: u16,
-    flags: u32,
-    vni: u32,
-}
 
 /// What the uplink receives. All that is not our VXLAN goes on untouched.
 #[inline(always)]
@@ -72,49 +56,56 @@ pub fn from_wire(ctx: &TcContext) -> i32 {
         // The device checks what is rare, and drops what is wrong; `from_overlay` asks who sent it.
         return NEXT;
     }
+    match known::from_wire(again(ctx)) {
+        known::NEW => judge_wire(ctx, 1),
+        known::OTHER => judge_wire(ctx, 0),
+        action => action,
+    }
+}
+
+/// The long way of [`from_wire`]; `new`: the connection is not in the table.
+#[inline(never)]
+fn judge_wire(ctx: &TcContext, new: u32) -> i32 {
     let Some(passage) = Passage::at_hand() else { return SHOT };
-    let parsed = parse::<INNER>(ctx, &mut passage.packet);
+    passage.new = new;
+    let Some(tunnel) = read::<Tunnel>(ctx, ETHERNET_BYTES) else { return SHOT };
     let vni = u32::from_be(tunnel.vni) >> 8;
-    passage.from = End::elsewhere(vni);
-    passage.tunnel = ip.source;
-    let mut fate = Fate::Unknown;
-    if parsed.is_ok() {
-        if gso_size(ctx) != 0 && passage.packet.protocol != TCP {
-            // Merged datagrams keep the tunnel's GSO type, which a container's socket does not understand.
-            return NEXT;
-        }
-        fate = recall(passage);
+    // SAFETY: the value is only read; an update replaces it whole.
+    let Some(node) = (unsafe { NODE.get(mapped(tunnel.ip.source)) }) else {
+        return refuse_node(tunnel.ip.source);
+    };
+    if let Err(reason) = parse::<INNER>(ctx, &mut passage.packet) {
+        return refuse(&passage.packet, vni, reason);
     }
-    if fate == Fate::Unknown {
-        // SAFETY: the value is only read; an update replaces it whole.
-        let Some(node) = (unsafe { NODE.get(mapped(ip.source)) }) else { return refuse_node(ip.source) };
-        if let Err(reason) = parsed.and_then(|()| admit(passage, node, vni)) {
-            return refuse(&passage.packet, vni, reason);
-        }
-        if passage.target == target::STACK {
-            return NEXT;
-        }
-        fate = judge(passage);
+    if gso_size(ctx) != 0 && passage.packet.protocol != TCP {
+        // Merged datagrams keep the tunnel's GSO type, which a container's socket does not understand.
+        return NEXT;
     }
-    match fate {
+    if let Err(reason) = admit(passage, node, vni) {
+        return refuse(&passage.packet, vni, reason);
+    }
+    if passage.target == target::STACK {
+        return NEXT;
+    }
+    match judge(passage) {
         Fate::Pass => {}
         // Answered behind the device: the kernel changes no length of a packet that still counts as encapsulated.
         Fate::Reject => return NEXT,
-        Fate::Drop | Fate::Unknown => return SHOT,
+        Fate::Drop => return SHOT,
     }
-    let outer_ecn = ip.tos & 3;
+    let outer_ecn = tunnel.ip.tos & 3;
     // RFC 6040 section 4.2: congestion met by a packet whose sender does not understand ECN is a drop.
     if outer_ecn == ECN_CE && passage.packet.tos & 3 == 0 {
         return SHOT;
     }
-    if !decapsulate(ctx) {
+    if !deliver::decapsulate(ctx) {
         return SHOT;
     }
     if outer_ecn == ECN_CE {
         // SAFETY: the context is valid; the helper changes the inner header and its checksum.
         unsafe { bpf_skb_ecn_set_ce(raw(ctx)) };
     }
-    deliver::to_endpoint(ctx, passage)
+    deliver::to_endpoint(ctx, &passage.to)
 }
 
 /// Drops what comes from a host that is no node.
@@ -161,20 +152,6 @@ fn admit(passage: &mut Passage, node: &NodeValue, vni: u32) -> Result<(), Reason
         }
         _ => Err(Reason::UnknownEndpoint),
     }
-}
-
-#[inline(always)]
-fn decapsulate(ctx: &TcContext) -> bool {
-    let flags = u64::from(BPF_F_ADJ_ROOM_FIXED_GSO) | u64::from(BPF_F_ADJ_ROOM_NO_CSUM_RESET);
-    // SAFETY: the context is valid; pointers into the packet are read again afterwards.
-    unsafe {
-        if bpf_skb_adjust_room(raw(ctx), -(OVERLAY_BYTES as i32), ADJ_ROOM_MAC, flags) != 0 {
-            return false;
-        }
-        // GRO and NICs count the outer UDP as verified; without this a wrong inner checksum would be believed.
-        bpf_csum_level(raw(ctx), CSUM_LEVEL_DEC);
-    }
-    true
 }
 
 /// RFC 1071: the header with its checksum sums up to all ones. A merged packet was checked when it was merged.
@@ -249,6 +226,7 @@ fn learn_path_mtu(ctx: &TcContext) -> i32 {
 /// What the VXLAN device received and decapsulated: the same checks, by the tunnel key.
 #[inline(always)]
 pub fn from_overlay(ctx: &TcContext) -> i32 {
+    let Some(passage) = Passage::at_hand() else { return SHOT };
     // SAFETY: all zeros is a valid key.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     // SAFETY: the key lives on the stack for the call, the context is valid.
@@ -265,7 +243,6 @@ pub fn from_overlay(ctx: &TcContext) -> i32 {
         return refuse(&NOBODY, key.tunnel_id, Reason::NotIp);
     }
     pull(ctx, ETHERNET_BYTES + 20 + 20);
-    let Some(passage) = Passage::at_hand() else { return SHOT };
     if let Err(reason) = parse::<ETHERNET_BYTES>(ctx, &mut passage.packet) {
         return refuse(&NOBODY, key.tunnel_id, reason);
     }
@@ -276,8 +253,8 @@ pub fn from_overlay(ctx: &TcContext) -> i32 {
         return NEXT;
     }
     match judge(passage) {
-        Fate::Pass => deliver::to_endpoint(ctx, passage),
-        Fate::Drop | Fate::Unknown => SHOT,
+        Fate::Pass => deliver::to_endpoint(ctx, &passage.to),
+        Fate::Drop => SHOT,
         Fate::Reject => {
             tell_refused(passage);
             answer::refused_there(ctx, &passage.packet, &passage.way, passage.to.identity)

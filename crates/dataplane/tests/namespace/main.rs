@@ -15,8 +15,11 @@ use isthmus_core::{
     DenyAnswer::{Drop, Reject},
 };
 use isthmus_dataplane::AttachMode;
-use rig::{Echo, PATIENCE, Rig, SILENCE, carries, connect, udp_echo};
-use std::io::{ErrorKind, Read, Write};
+use rig::{Echo, PATIENCE, Rig, SILENCE, UdpEcho, carries, connect, udp_echo};
+use std::{
+    io::{ErrorKind, Read, Write},
+    time::{Duration, Instant},
+};
 
 #[test]
 fn containers_reach_each_other_on_one_node_and_across() {
@@ -114,6 +117,34 @@ fn policy_decides_and_a_removed_rule_stops_its_connections() {
 #[test]
 fn policy_decides_with_clsact() {
     policy(AttachMode::Clsact);
+}
+
+/// What busy connections are remembered by must not outlive what they were judged by.
+#[test]
+fn a_busy_connection_stops_with_its_rule_and_goes_on_with_it() {
+    let mut rig = Rig::open_trio(AttachMode::Tcx);
+    for (to, node) in [(2, 0), (1, 1)] {
+        let number = rig.containers[to].identity.number();
+        let rules = [(300, "tcp:8080"), (300, "udp:8080")];
+        rig.table(node, number, Closed, Drop, &rules);
+        let _echo = Echo::start(rig.ns(to), rig.address(to), 8080);
+        let mut stream = connect(rig.ns(0), rig.address(to), 8080, PATIENCE).unwrap();
+        let datagrams = UdpEcho::connect(rig.ns(0), rig.address(to), 8080);
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(60) {
+            assert!(carries(&mut stream, PATIENCE) && datagrams.carries(PATIENCE));
+        }
+
+        rig.table(node, number, Closed, Drop, &[]);
+        assert!(!datagrams.carries(SILENCE), "datagrams go on without a rule");
+        assert!(!carries(&mut stream, SILENCE), "the stream goes on without a rule");
+        rig.wait_event(node, |event| event.reason == "revoked");
+
+        rig.table(node, number, Closed, Drop, &rules);
+        assert!(datagrams.carries(PATIENCE), "datagrams stay away though they are allowed again");
+        rig.table(node, number, Open, Drop, &[]);
+    }
+    rig.finish();
 }
 
 #[test]

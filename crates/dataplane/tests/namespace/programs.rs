@@ -10,7 +10,11 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use std::{fs, net::Ipv4Addr};
+use std::{
+    fs,
+    net::Ipv4Addr,
+    time::{Duration, Instant},
+};
 
 const REDIRECT: i32 = 7;
 const SHOT: i32 = 2;
@@ -122,6 +126,14 @@ impl<'a> Bench<'a> {
         (result.return_value as i32, out)
     }
 
+    /// Sends a frame until its connection is an old one: a tick of the programs' clock is 17 ms.
+    fn run_until_known(&self, frame: &Frame) {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_millis(60) {
+            assert_eq!(self.run(frame).0, REDIRECT);
+        }
+    }
+
     /// Checks a verdict and that exactly this reason was counted.
     fn check(&self, frame: &Frame, verdict: i32, reason: &str) {
         let before = self.rig.counter(0, reason);
@@ -134,7 +146,7 @@ impl<'a> Bench<'a> {
 /// A rig whose second container on the first node is closed.
 fn rig() -> Rig {
     let rig = Rig::open_trio(AttachMode::Tcx);
-    rig.table(0, 500, DefaultVerdict::Closed, DenyAnswer::Drop, &[(300, "tcp:8080")]);
+    rig.table(0, 500, DefaultVerdict::Closed, DenyAnswer::Drop, &[(300, "tcp:8080"), (300, "udp:8080")]);
     rig
 }
 
@@ -313,7 +325,17 @@ fn no_bytes_get_through_as_another() {
     let bench = Bench::new(&rig, "from_container", "istc0");
     let (mac, own, target) =
         (rig.containers[0].link.mac, rig.containers[0].address, rig.containers[2].address);
-    let good = Frame::ethernet(GATEWAY_MAC, mac, 0x0800).ipv4(own, target, 6, &tcp(40_000, 8080, 2));
+    let ethernet = || Frame::ethernet(GATEWAY_MAC, mac, 0x0800);
+    let new = ethernet().ipv4(own, target, 6, &tcp(40_000, 8080, 2));
+    let known = ethernet().ipv4(own, target, 17, &udp(40_000, 8080, b"of a connection"));
+    for good in [new, known] {
+        bench.run_until_known(&good);
+        no_bytes_get_through_beside(&bench, &good, mac, own);
+    }
+    rig.finish();
+}
+
+fn no_bytes_get_through_beside(bench: &Bench<'_>, good: &Frame, mac: [u8; 6], own: Ipv4Addr) {
     let mutation = (proptest::collection::vec((0..good.0.len(), any::<u8>()), 0..6), 34..=good.0.len());
     let mut runner = TestRunner::new(Config { cases: 2000, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&mutation, |(changes, length)| {
@@ -332,7 +354,6 @@ fn no_bytes_get_through_as_another() {
         Ok(())
     });
     outcome.unwrap();
-    rig.finish();
 }
 
 /// Whatever arrives by wire: it enters a container only from a known node and one of its addresses.
@@ -342,14 +363,20 @@ fn no_bytes_enter_from_the_wire_as_another() {
     let bench = Bench::new(&rig, "from_wire", "eth0");
     let (here, there) = (rig.nodes[0].address, rig.nodes[1].address);
     let (target, remote) = (rig.containers[0].address, rig.containers[1].address);
-    let inner =
-        Frame::ethernet(GATEWAY_MAC, [2, 0, 0, 0, 0, 1], 0x0800).ipv4(remote, target, 6, &tcp(1, 80, 2));
-    let good = Frame::ethernet(bench.mac, [4; 6], 0x0800).ipv4(
-        there,
-        here,
-        17,
-        &udp(50_000, 4789, &vxlan(400, &inner.0)),
-    );
+    let inner = || Frame::ethernet(GATEWAY_MAC, [2, 0, 0, 0, 0, 1], 0x0800);
+    let new = inner().ipv4(remote, target, 6, &tcp(1, 80, 2));
+    let known = inner().ipv4(remote, target, 17, &udp(1, 80, b"of a connection"));
+    for inner in [new, known] {
+        let datagram = udp(50_000, 4789, &vxlan(400, &inner.0));
+        let good = Frame::ethernet(bench.mac, [4; 6], 0x0800).ipv4(there, here, 17, &datagram);
+        bench.run_until_known(&good);
+        no_bytes_enter_beside(&rig, &bench, &good);
+    }
+    rig.finish();
+}
+
+fn no_bytes_enter_beside(rig: &Rig, bench: &Bench<'_>, good: &Frame) {
+    let there = rig.nodes[1].address;
     let mutation = (proptest::collection::vec((14..good.0.len(), any::<u8>()), 0..6), 34..=good.0.len());
     let mut runner = TestRunner::new(Config { cases: 2000, failure_persistence: None, ..Config::default() });
     let outcome = runner.run(&mutation, |(changes, length)| {
@@ -380,5 +407,4 @@ fn no_bytes_enter_from_the_wire_as_another() {
         Ok(())
     });
     outcome.unwrap();
-    rig.finish();
 }

@@ -394,12 +394,28 @@ pub(crate) fn udp_echo(
     payload: &[u8],
     patience: Duration,
 ) -> std::io::Result<usize> {
-    inside(namespace, || {
-        let socket = UdpSocket::bind("0.0.0.0:0")?;
-        socket.connect(SocketAddr::new(to, port))?;
-        socket.set_read_timeout(Some(patience))?;
-        socket.send(payload)?;
-        let mut buffer = vec![0; 65536];
-        socket.recv(&mut buffer)
-    })
+    UdpEcho::connect(namespace, to, port).echo(payload, patience)
+}
+
+/// Datagrams that come back, from one port.
+pub(crate) struct UdpEcho(UdpSocket);
+
+impl UdpEcho {
+    pub(crate) fn connect(namespace: &str, to: IpAddr, port: u16) -> Self {
+        inside(namespace, || {
+            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            socket.connect(SocketAddr::new(to, port)).unwrap();
+            Self(socket)
+        })
+    }
+
+    pub(crate) fn echo(&self, payload: &[u8], patience: Duration) -> std::io::Result<usize> {
+        self.0.set_read_timeout(Some(patience))?;
+        self.0.send(payload)?;
+        self.0.recv(&mut vec![0; 65536])
+    }
+
+    pub(crate) fn carries(&self, patience: Duration) -> bool {
+        self.echo(b"hello", patience).is_ok()
+    }
 }
