@@ -63,8 +63,10 @@ pub(crate) fn mount_bpffs(bpffs: &Path) -> Result<(), OpenError> {
 /// The interface that has the tunnel's address.
 pub(crate) fn uplink(netlink: &mut Netlink, address: Ipv4Addr) -> Result<Interface, OpenError> {
     let owner = netlink.address_owner(address.into()).map_err(ApplyError::of("list the node's addresses"))?;
-    let interfaces = netlink.interfaces().map_err(ApplyError::of("list the node's interfaces"))?;
-    let uplink = owner.and_then(|index| interfaces.into_iter().find(|interface| interface.index == index));
+    let uplink = match owner {
+        Some(index) => netlink.interface_at(index).map_err(ApplyError::of("look at the node's interface"))?,
+        None => None,
+    };
     uplink.ok_or(OpenError::NoUplink { address: address.into() })
 }
 

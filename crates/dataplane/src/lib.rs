@@ -40,7 +40,7 @@ use aya::maps::{MapData, RingBuf};
 use isthmus_core::Identity;
 use isthmus_dataplane_common::{Reason, reason::REASONS_MAX};
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     net::{IpAddr, Ipv4Addr},
     os::fd::BorrowedFd,
     path::PathBuf,
@@ -124,8 +124,12 @@ impl Dataplane {
         netlink: &mut netlink::Netlink,
     ) -> Result<(), ApplyError> {
         let interfaces = netlink.interfaces().map_err(ApplyError::of("list the node's interfaces"))?;
+        let taken_over = self.programs.taken_over();
         for interface in &interfaces {
             let name = interface.name.as_str();
+            if name.starts_with(host::LINK_PREFIX) && taken_over.contains(&program::pin_name(name)) {
+                continue;
+            }
             let hooks: &[program::Hook] = if name == host::VXLAN_DEVICE {
                 &[program::Hook::FromOverlay, program::Hook::ToOverlay]
             } else if name.starts_with(host::LINK_PREFIX) {
@@ -140,8 +144,8 @@ impl Dataplane {
                 self.programs.attach(*hook, name).map_err(ApplyError::of(what))?;
             }
         }
-        let present = |pinned: &String| interfaces.iter().any(|i| i.name.replace('.', "_") == *pinned);
-        for gone in self.programs.pinned_interfaces().iter().filter(|pinned| !present(pinned)) {
+        let present: HashSet<_> = interfaces.iter().map(|i| program::pin_name(&i.name)).collect();
+        for gone in self.programs.pinned_interfaces().iter().filter(|pinned| !present.contains(*pinned)) {
             self.programs.pins().forget(gone);
         }
         self.programs.forget_earlier();

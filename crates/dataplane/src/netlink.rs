@@ -7,7 +7,10 @@ use netlink_packet_core::{
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage, AddressScope},
-    link::{InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+        LinkMessage,
+    },
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
@@ -155,9 +158,23 @@ impl Netlink {
         }
     }
 
+    /// The interface with an index.
+    pub(crate) fn interface_at(&mut self, index: u32) -> io::Result<Option<Interface>> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        match self.exchange(RouteNetlinkMessage::GetLink(link), 0) {
+            Ok(answers) => Ok(answers.into_iter().find_map(interface)),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// All interfaces.
     pub(crate) fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
-        let answers = self.exchange(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP)?;
+        let mut link = LinkMessage::default();
+        // Counters are most of an answer, and most of its time.
+        link.attributes = vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])];
+        let answers = self.exchange(RouteNetlinkMessage::GetLink(link), NLM_F_DUMP)?;
         Ok(answers.into_iter().filter_map(interface).collect())
     }
 

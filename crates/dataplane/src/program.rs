@@ -20,6 +20,7 @@ use isthmus_dataplane_common::{
     LAYOUT_VERSION, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
 };
 use std::{
+    collections::HashSet,
     fs, io,
     net::Ipv4Addr,
     os::fd::AsFd,
@@ -79,6 +80,8 @@ pub(crate) struct Programs {
     versions: PathBuf,
     version: PathBuf,
     mode: AttachMode,
+    /// Whether an earlier agent loaded them.
+    adopted: bool,
 }
 
 /// The maps that userspace reads or writes.
@@ -141,8 +144,10 @@ pub(crate) fn open(
         fs::create_dir_all(directory)
             .map_err(|source| OpenError::Bpffs { path: directory.clone(), source })?;
     }
+    let mut adopted = true;
     if pinned_programs(&programs_at).is_none() {
         load(&maps_at, &programs_at, limits, constants)?;
+        adopted = false;
     }
     let missing =
         || ApplyError { what: "open the pinned programs".into(), source: io::ErrorKind::NotFound.into() };
@@ -163,6 +168,7 @@ pub(crate) fn open(
         versions: all_programs,
         version: programs_at,
         mode: settle(mode),
+        adopted,
     };
     Ok((programs, maps, events))
 }
@@ -307,10 +313,34 @@ impl Programs {
 
     /// Forgets the programs of earlier agents, which nothing runs any more.
     pub(crate) fn forget_earlier(&self) {
-        let Ok(entries) = fs::read_dir(&self.versions) else { return };
-        for entry in entries.flatten().filter(|entry| entry.path() != self.version) {
-            let _ = fs::remove_dir_all(entry.path());
+        for directory in self.earlier() {
+            let _ = fs::remove_dir_all(directory);
         }
+    }
+
+    fn earlier(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.versions) else { return Vec::new() };
+        entries.flatten().map(|entry| entry.path()).filter(|path| *path != self.version).collect()
+    }
+
+    /// The interfaces, as pins name them, that have these programs already: an agent took all over, and none of another
+    /// version came after it, which would have left its own.
+    pub(crate) fn taken_over(&self) -> HashSet<String> {
+        if self.adopted && self.mode == AttachMode::Tcx && self.earlier().is_empty() {
+            // The second of both hooks that are attached.
+            self.pinned(Hook::ToContainer)
+        } else {
+            HashSet::new()
+        }
+    }
+
+    /// Interfaces, as pins name them, whose link of a hook is pinned.
+    fn pinned(&self, hook: Hook) -> HashSet<String> {
+        let Ok(entries) = fs::read_dir(&self.links) else { return HashSet::new() };
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let pairs =
+            names.filter_map(|name| name.split_once('+').map(|(of, i)| (of == hook.program(), i.to_owned())));
+        pairs.filter_map(|(this, interface)| this.then_some(interface)).collect()
     }
 
     /// Programs of others on the interface's hooks, told from ours by their number: anybody may use our names.
@@ -375,8 +405,12 @@ impl Pins {
 }
 
 fn pin(links: &Path, hook: Hook, interface: &str) -> PathBuf {
-    // Interface names may have dots, which the BPF file system refuses.
-    links.join(format!("{}+{}", hook.program(), interface.replace('.', "_")))
+    links.join(format!("{}+{}", hook.program(), pin_name(interface)))
+}
+
+/// An interface's name as pins have it: it may have dots, which the BPF file system refuses.
+pub(crate) fn pin_name(interface: &str) -> String {
+    interface.replace('.', "_")
 }
 
 fn attach_tcx(program: &mut SchedClassifier, hook: Hook, interface: &str, pin: &Path) -> io::Result<()> {
