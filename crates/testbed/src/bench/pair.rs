@@ -58,6 +58,11 @@ impl Pair {
         format!("{}/24", self.container_address(node, 0))
     }
 
+    /// The blocks of both nodes.
+    pub(super) fn network(&self) -> String {
+        format!("{}/16", Ipv4Addr::new(10, 100 + self.number, 0, 0))
+    }
+
     /// A namespace for a container, without any interface yet.
     pub(super) fn empty_container(
         &self,

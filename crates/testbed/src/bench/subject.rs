@@ -112,7 +112,10 @@ pub(super) fn build(
         add("routed", routed(lab))?;
     }
     if wanted("bridge-vxlan") {
-        add("bridge-vxlan", bridge_vxlan(lab))?;
+        add("bridge-vxlan", bridge_vxlan(lab, "bridge-vxlan", 3).map(|(subject, _)| subject))?;
+    }
+    if wanted("flannel") {
+        add("flannel", flannel(lab))?;
     }
     for (number, policies) in [(4, 1), (5, 100), (6, 1000)] {
         let name = format!("silk-{policies}");
@@ -179,8 +182,8 @@ pub(super) fn three_ends(
 }
 
 /// A bridge on each node and the kernel's VXLAN between them, set up as flannel does; no rules at all.
-fn bridge_vxlan(lab: &mut Lab) -> anyhow::Result<Subject> {
-    let pair = Pair::create(lab, "bridge", 3)?;
+fn bridge_vxlan(lab: &mut Lab, name: &str, number: u8) -> anyhow::Result<(Subject, Pair)> {
+    let pair = Pair::create(lab, name, number)?;
     for (node, namespace) in pair.nodes.iter().enumerate() {
         namespace.ip("link add cni0 type bridge")?;
         namespace.ip(&format!("address add {}/24 dev cni0", pair.container_address(node, 1)))?;
@@ -206,7 +209,36 @@ fn bridge_vxlan(lab: &mut Lab) -> anyhow::Result<Subject> {
         Ok(container)
     };
     let (server, near, far) = (make(0, "a", 2)?, make(0, "b", 3)?, make(1, "c", 2)?);
-    Ok(three_ends("bridge-vxlan", &pair, server, near, far))
+    Ok((three_ends(name, &pair, server, near, far), pair))
+}
+
+/// The same with the rules of `flanneld -ip-masq`, as its manifest starts it (pkg/trafficmngr in flannel): what leaves the
+/// network is masqueraded, and forwarding is open, so that the kernel tracks every connection.
+fn flannel(lab: &mut Lab) -> anyhow::Result<Subject> {
+    let (subject, pair) = bridge_vxlan(lab, "flannel", 9)?;
+    for (node, namespace) in pair.nodes.iter().enumerate() {
+        let (own, all) = (pair.block(node), pair.network());
+        let rules = format!(
+            "table ip flannel {{
+               chain postrouting {{
+                 type nat hook postrouting priority srcnat
+                 meta mark & 0x4000 == 0x4000 counter return
+                 ip saddr {own} ip daddr {all} counter return
+                 ip saddr {all} ip daddr {own} counter return
+                 ip saddr != {all} ip daddr {own} counter return
+                 ip saddr {all} ip daddr != 224.0.0.0/4 counter masquerade fully-random
+                 ip saddr != {all} ip daddr {all} counter masquerade fully-random
+               }}
+               chain forward {{
+                 type filter hook forward priority filter
+                 ip saddr {all} counter accept
+                 ip daddr {all} counter accept
+               }}
+             }}"
+        );
+        namespace.call("nft").args(["-f", "-"]).input(rules).run()?;
+    }
+    Ok(subject)
 }
 
 /// MAC address of a node's VXLAN device.
