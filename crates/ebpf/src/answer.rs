@@ -3,7 +3,7 @@
 use crate::{
     SHOT,
     deliver::{by_device, into_container},
-    packet::{ETHERNET_BYTES, Mac, Macs, Packet, TCP, ifindex, raw, read, store},
+    packet::{ETHERNET_BYTES, Mac, Macs, Packet, TCP, again, ifindex, raw, read, store},
 };
 use aya_ebpf::{
     helpers::{bpf_csum_diff, bpf_skb_change_tail},
@@ -28,9 +28,17 @@ pub struct Arp {
     target: u32,
 }
 
-/// Answers ARP for the gateway, to the container that asks. All else is dropped; what lies is counted as forged.
+/// Added to the number of a reason, instead of an action: refused.
+pub const REFUSED: i32 = 1000;
+
+/// Answers ARP for the gateway, to the container that asks. All else is dropped; what lies is [`REFUSED`] as forged.
+#[inline(never)]
+pub fn arp(ctx: TcContext, endpoint: &EndpointValue) -> i32 {
+    answer_arp(&ctx, endpoint).unwrap_or_else(|reason| REFUSED + reason as i32)
+}
+
 #[inline(always)]
-pub fn arp(ctx: &TcContext, endpoint: &EndpointValue) -> Result<i32, Reason> {
+fn answer_arp(ctx: &TcContext, endpoint: &EndpointValue) -> Result<i32, Reason> {
     let request: Arp = read(ctx, ETHERNET_BYTES).ok_or(Reason::Malformed)?;
     let expected = (1_u16.to_be(), 0x0800_u16.to_be(), 0x0604_u16.to_be());
     if (request.hardware, request.protocol, request.lengths) != expected {
@@ -78,7 +86,7 @@ pub fn refused_here(ctx: &TcContext, packet: &Packet) -> i32 {
 /// Tells a container of another node that its packet was refused; `identity` is whom it was sent to.
 #[inline(always)]
 pub fn refused_there(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32) -> i32 {
-    if make_error(ctx, packet, 3, 0) { by_device(ctx, way.tunnel, identity) } else { SHOT }
+    if make_error(ctx, packet, 3, 0) { by_device(again(ctx), way.tunnel, identity) } else { SHOT }
 }
 
 /// Back into the container that sent the packet.

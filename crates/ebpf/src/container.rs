@@ -26,17 +26,23 @@ const HEADERS_BYTES: usize = ETHERNET_BYTES + 20 + 20;
 /// All that a container sends.
 #[inline(always)]
 pub fn from_container(ctx: &TcContext) -> i32 {
-    match known::from_container(again(ctx)) {
-        known::NEW => judge_container(ctx, 1),
-        known::OTHER => judge_container(ctx, 0),
-        action => action,
+    let action = known::from_container(ctx);
+    if action != known::NEW && action != known::OTHER {
+        return action;
     }
+    // The long way, in steps one after the other: the stack is not deep enough for one within the other.
+    let action = route_container(again(ctx), u32::from(action == known::NEW));
+    if action == JUDGE { conclude_container(again(ctx)) } else { action }
 }
 
-/// The long way of [`from_container`]; `new`: the connection is not in the table.
+/// Instead of an action: the passage at hand has to be judged.
+pub const JUDGE: i32 = -1002;
+
+/// Checks who sends, and finds where the packet leads; `new`: the connection is not in the table.
 #[inline(never)]
-fn judge_container(ctx: &TcContext, new: u32) -> i32 {
-    let Some(passage) = Passage::at_hand() else { return SHOT };
+fn route_container(ctx: TcContext, new: u32) -> i32 {
+    let ctx = &ctx;
+    let Some(passage) = Passage::begin() else { return SHOT };
     passage.new = new;
     passage.packet = NOBODY;
     let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
@@ -44,14 +50,27 @@ fn judge_container(ctx: &TcContext, new: u32) -> i32 {
     };
     pull(ctx, HEADERS_BYTES);
     match check_source(ctx, endpoint, &mut passage.packet) {
-        Ok(ETHERTYPE_ARP) => return answer_arp(ctx, endpoint),
+        Ok(ETHERTYPE_ARP) => {
+            let action = answer::arp(again(ctx), endpoint);
+            if action >= answer::REFUSED {
+                return refuse_number(&passage.packet, endpoint.identity, (action - answer::REFUSED) as u32);
+            }
+            return action;
+        }
         Ok(_) => {}
         Err(reason) => return refuse_source(ctx, endpoint.identity, reason as u32),
     }
-    let unroutable = route(endpoint, passage);
-    if unroutable != 0 {
-        return refuse_number(&passage.packet, endpoint.identity, unroutable);
+    match find_target(endpoint, passage) {
+        Ok(()) => JUDGE,
+        Err(reason) => refuse(&passage.packet, endpoint.identity, reason),
     }
+}
+
+/// Judges the passage at hand, and has it leave if it may.
+#[inline(never)]
+fn conclude_container(ctx: TcContext) -> i32 {
+    let ctx = &ctx;
+    let Some(passage) = Passage::at_hand() else { return SHOT };
     match judge(passage) {
         Fate::Pass => deliver::deliver(ctx, passage),
         Fate::Drop => SHOT,
@@ -60,12 +79,6 @@ fn judge_container(ctx: &TcContext, new: u32) -> i32 {
             answer::refused_here(ctx, &passage.packet)
         }
     }
-}
-
-/// Answers ARP, or tells what is wrong with it.
-#[inline(never)]
-fn answer_arp(ctx: &TcContext, endpoint: &EndpointValue) -> i32 {
-    answer::arp(ctx, endpoint).unwrap_or_else(|reason| refuse(&NOBODY, endpoint.identity, reason))
 }
 
 /// Lets through only IPv4 with the endpoint's own addresses, and ARP; returns which of both.
@@ -103,12 +116,7 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) 
     Ok(ethertype)
 }
 
-/// Finds where the packet leads; else the number of the reason why it does not.
-#[inline(never)]
-fn route(endpoint: &EndpointValue, passage: &mut Passage) -> u32 {
-    find_target(endpoint, passage).map_or_else(|reason| reason as u32, |()| 0)
-}
-
+/// Finds where the packet leads.
 #[inline(always)]
 fn find_target(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
     let from = End::here(endpoint);
@@ -147,7 +155,7 @@ fn find_target(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Re
 /// What the host's stack sends to a container: from the node itself, or forwarded from outside.
 #[inline(always)]
 pub fn to_container(ctx: &TcContext) -> i32 {
-    let Some(passage) = Passage::at_hand() else { return SHOT };
+    let Some(passage) = Passage::begin() else { return SHOT };
     let Some(endpoint) = maps::endpoint(ifindex(ctx)) else {
         return refuse(&NOBODY, identity::HOST, Reason::UnknownEndpoint);
     };

@@ -79,7 +79,7 @@ fn to_node(ctx: &TcContext, passage: &Passage) -> i32 {
                 tell(packet, &Told { from: identity, to: 0, rule: 0, reason: Reason::TooLong as u32 });
                 return crate::answer::too_long(ctx, packet, mtu);
             }
-            return by_device(ctx, way.tunnel, identity);
+            return by_device(again(ctx), way.tunnel, identity);
         }
     }
     let outbound = Outbound {
@@ -95,7 +95,7 @@ fn to_node(ctx: &TcContext, passage: &Passage) -> i32 {
             (u32::from(packet.source_port) << 16 | u32::from(packet.destination_port)).to_be(),
         ),
     };
-    encapsulate(again(ctx), &outbound)
+    encapsulate_apart(again(ctx), &outbound)
 }
 
 /// What goes into the outer headers.
@@ -125,10 +125,15 @@ pub fn entropy(source: u32, destination: u32, ports: u32) -> u16 {
     (mixed >> 16) as u16
 }
 
-/// Writes the outer headers and sends. What the kernel refuses goes by the device.
+/// As [`encapsulate`], for the long way, whose stack is full.
 #[inline(never)]
-pub fn encapsulate(ctx: TcContext, outbound: &Outbound) -> i32 {
-    let ctx = &ctx;
+fn encapsulate_apart(ctx: TcContext, outbound: &Outbound) -> i32 {
+    encapsulate(&ctx, outbound)
+}
+
+/// Writes the outer headers and sends. What the kernel refuses goes by the device.
+#[inline(always)]
+pub fn encapsulate(ctx: &TcContext, outbound: &Outbound) -> i32 {
     const FLAGS: u64 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64
         | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64
         | BPF_F_ADJ_ROOM_ENCAP_L2_ETH as u64
@@ -137,7 +142,7 @@ pub fn encapsulate(ctx: TcContext, outbound: &Outbound) -> i32 {
         | INNER_ETHERNET;
     // SAFETY: the context is valid; no pointers into the packet are held.
     if unsafe { bpf_skb_adjust_room(raw(ctx), OVERLAY_BYTES as i32, ADJ_ROOM_MAC, FLAGS) } != 0 {
-        return by_device(ctx, outbound.tunnel, outbound.identity);
+        return by_device(again(ctx), outbound.tunnel, outbound.identity);
     }
     if !store(ctx, 0, &headers(outbound), size_of::<Headers>()) {
         return SHOT;
@@ -169,7 +174,8 @@ pub fn decapsulate(ctx: &TcContext) -> bool {
 
 /// The slow path: the VXLAN device encapsulates, cuts and fragments.
 #[inline(never)]
-pub fn by_device(ctx: &TcContext, tunnel: u32, identity: u32) -> i32 {
+pub fn by_device(ctx: TcContext, tunnel: u32, identity: u32) -> i32 {
+    let ctx = &ctx;
     if set_tunnel_key(ctx, tunnel, identity) != 0 || !write_overlay_ethernet(ctx) {
         return SHOT;
     }

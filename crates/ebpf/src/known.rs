@@ -17,7 +17,7 @@ use crate::{
     maps::{CONNECTION_OTHER, CONNECTION_TCP, FLOW, config},
     packet::{
         ETHERNET_BYTES, ETHERTYPE_IPV4, Ipv4, Mac, Macs, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, Tunnel,
-        UDP, again, at, ethertype, gso_size, ifindex, read, store, tagged,
+        UDP, at, ethertype, gso_size, ifindex, read, store, tagged,
     },
 };
 use aya_ebpf::{helpers::bpf_jiffies64, programs::TcContext};
@@ -49,10 +49,9 @@ pub const NEW: i32 = -1000;
 /// Instead of an action: the connection may be known, and the packet takes the long way all the same.
 pub const OTHER: i32 = -1001;
 
-/// What a container sends. Never inlined: what it keeps on the stack shall not lie under the long way's.
-#[inline(never)]
-pub fn from_container(ctx: TcContext) -> i32 {
-    let ctx = &ctx;
+/// What a container sends.
+#[inline(always)]
+pub fn from_container(ctx: &TcContext) -> i32 {
     let Some(macs) = Macs::read(ctx) else { return OTHER };
     if ethertype(ctx, 12) != Some(ETHERTYPE_IPV4) || macs.to_many() || tagged(ctx) {
         return OTHER;
@@ -99,17 +98,15 @@ pub fn from_container(ctx: TcContext) -> i32 {
             tos: plain.ip.tos,
             entropy: plain.entropy,
         };
-        return deliver::encapsulate(again(ctx), &outbound);
+        return deliver::encapsulate(ctx, &outbound);
     }
     count(Reason::Established);
     deliver::to_stack(ctx)
 }
 
-/// What another node sends, in the overlay's clothes; likewise.
-#[inline(never)]
-pub fn from_wire(ctx: TcContext) -> i32 {
-    let ctx = &ctx;
-    let Some(tunnel) = read::<Tunnel>(ctx, ETHERNET_BYTES) else { return OTHER };
+/// What another node sends, in the overlay's clothes.
+#[inline(always)]
+pub fn from_wire(ctx: &TcContext, tunnel: &Tunnel) -> i32 {
     const INNER: usize = ETHERNET_BYTES + deliver::OVERLAY_BYTES;
     let Some(plain) = Plain::read::<INNER>(ctx) else { return OTHER };
     // Merged datagrams, and congestion that is to be told, are for the long way.

@@ -73,6 +73,8 @@ pub struct Passage {
     pub new: u32,
     /// The other node, if one is involved.
     pub node: u32,
+    /// ECN field of the outer header.
+    pub outer_ecn: u32,
     /// [`Reason`] why a first packet passes, or does not, where no slot decides.
     pub otherwise: u32,
     /// The rule that refuses it.
@@ -90,15 +92,21 @@ pub struct Passage {
 }
 
 impl Passage {
-    /// This CPU's value. Programs on one CPU do not interrupt each other.
+    /// This CPU's value, for another packet.
+    #[inline(always)]
+    pub fn begin() -> Option<&'static mut Self> {
+        let passage = Self::at_hand()?;
+        passage.epoch = config().epoch;
+        passage.new = 0;
+        Some(passage)
+    }
+
+    /// This CPU's value, as it was begun. Programs on one CPU do not interrupt each other.
     #[inline(always)]
     pub fn at_hand() -> Option<&'static mut Self> {
         // SAFETY: a per-CPU value that nobody else uses while the program runs; made of integers, and of bools that only
         // this program writes.
-        let passage = PASSAGE.get_ptr_mut(0).map(|pointer| unsafe { &mut *pointer })?;
-        passage.epoch = config().epoch;
-        passage.new = 0;
-        Some(passage)
+        PASSAGE.get_ptr_mut(0).map(|pointer| unsafe { &mut *pointer })
     }
 
     /// Leads into a container of this node.

@@ -3,7 +3,7 @@
 use crate::{
     NEXT, SHOT, answer,
     connection::{Fate, judge, tell_refused},
-    container::{block, refuse},
+    container::{JUDGE, block, refuse},
     deliver::{self, OVERLAY_BYTES, set_tunnel_key, write_overlay_ethernet},
     event::{Told, now, tell},
     known,
@@ -24,7 +24,7 @@ use isthmus_dataplane_common::{MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, R
 /// Where the inner IP header is, behind outer Ethernet, IPv4, UDP, VXLAN and inner Ethernet.
 const INNER: usize = ETHERNET_BYTES + OVERLAY_BYTES;
 /// RFC 6040: congestion experienced.
-const ECN_CE: u8 = 3;
+const ECN_CE: u32 = 3;
 
 /// What the uplink receives. All that is not our VXLAN goes on untouched.
 #[inline(always)]
@@ -56,18 +56,22 @@ pub fn from_wire(ctx: &TcContext) -> i32 {
         // The device checks what is rare, and drops what is wrong; `from_overlay` asks who sent it.
         return NEXT;
     }
-    match known::from_wire(again(ctx)) {
-        known::NEW => judge_wire(ctx, 1),
-        known::OTHER => judge_wire(ctx, 0),
-        action => action,
+    let action = known::from_wire(ctx, &tunnel);
+    if action != known::NEW && action != known::OTHER {
+        return action;
     }
+    // The long way, in steps as in `from_container`.
+    let action = route_wire(again(ctx), u32::from(action == known::NEW));
+    if action == JUDGE { conclude_wire(again(ctx)) } else { action }
 }
 
-/// The long way of [`from_wire`]; `new`: the connection is not in the table.
+/// Checks who sends, and finds where the packet leads; `new`: the connection is not in the table.
 #[inline(never)]
-fn judge_wire(ctx: &TcContext, new: u32) -> i32 {
-    let Some(passage) = Passage::at_hand() else { return SHOT };
+fn route_wire(ctx: TcContext, new: u32) -> i32 {
+    let ctx = &ctx;
+    let Some(passage) = Passage::begin() else { return SHOT };
     passage.new = new;
+    passage.packet = NOBODY;
     let Some(tunnel) = read::<Tunnel>(ctx, ETHERNET_BYTES) else { return SHOT };
     let vni = u32::from_be(tunnel.vni) >> 8;
     // SAFETY: the value is only read; an update replaces it whole.
@@ -84,24 +88,30 @@ fn judge_wire(ctx: &TcContext, new: u32) -> i32 {
     if let Err(reason) = admit(passage, node, vni) {
         return refuse(&passage.packet, vni, reason);
     }
-    if passage.target == target::STACK {
-        return NEXT;
-    }
+    passage.outer_ecn = u32::from(tunnel.ip.tos & 3);
+    if passage.target == target::STACK { NEXT } else { JUDGE }
+}
+
+/// Judges the passage at hand, and lets it in if it may.
+#[inline(never)]
+fn conclude_wire(ctx: TcContext) -> i32 {
+    let ctx = &ctx;
+    let Some(passage) = Passage::at_hand() else { return SHOT };
     match judge(passage) {
         Fate::Pass => {}
         // Answered behind the device: the kernel changes no length of a packet that still counts as encapsulated.
         Fate::Reject => return NEXT,
         Fate::Drop => return SHOT,
     }
-    let outer_ecn = tunnel.ip.tos & 3;
+    let congested = passage.outer_ecn == ECN_CE;
     // RFC 6040 section 4.2: congestion met by a packet whose sender does not understand ECN is a drop.
-    if outer_ecn == ECN_CE && passage.packet.tos & 3 == 0 {
+    if congested && passage.packet.tos & 3 == 0 {
         return SHOT;
     }
     if !deliver::decapsulate(ctx) {
         return SHOT;
     }
-    if outer_ecn == ECN_CE {
+    if congested {
         // SAFETY: the context is valid; the helper changes the inner header and its checksum.
         unsafe { bpf_skb_ecn_set_ce(raw(ctx)) };
     }
@@ -226,7 +236,7 @@ fn learn_path_mtu(ctx: &TcContext) -> i32 {
 /// What the VXLAN device received and decapsulated: the same checks, by the tunnel key.
 #[inline(always)]
 pub fn from_overlay(ctx: &TcContext) -> i32 {
-    let Some(passage) = Passage::at_hand() else { return SHOT };
+    let Some(passage) = Passage::begin() else { return SHOT };
     // SAFETY: all zeros is a valid key.
     let mut key: bpf_tunnel_key = unsafe { core::mem::zeroed() };
     // SAFETY: the key lives on the stack for the call, the context is valid.
@@ -272,7 +282,7 @@ pub fn to_overlay(ctx: &TcContext) -> i32 {
         return refuse(&NOBODY, identity::HOST, Reason::NotIp);
     }
     pull(ctx, ETHERNET_BYTES + 20 + 20);
-    let Some(passage) = Passage::at_hand() else { return SHOT };
+    let Some(passage) = Passage::begin() else { return SHOT };
     if let Err(reason) = parse::<ETHERNET_BYTES>(ctx, &mut passage.packet) {
         return refuse(&NOBODY, identity::HOST, reason);
     }
