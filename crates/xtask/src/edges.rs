@@ -4,7 +4,7 @@ use crate::{Fault, tree::Metadata};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each crate and those that it may use. Tests may use more.
-const MAY_USE: [(&str, &[&str]); 15] = [
+const MAY_USE: [(&str, &[&str]); 16] = [
     // Words.
     ("isthmus-core", &[]),
     ("isthmus-api", &["isthmus-core"]),
@@ -12,6 +12,7 @@ const MAY_USE: [(&str, &[&str]); 15] = [
     // Engines.
     ("isthmus-policy", &["isthmus-core"]),
     ("isthmus-ipam", &["isthmus-core"]),
+    ("isthmus-bgp", &["isthmus-core"]),
     // Shells.
     ("isthmus-store", &["isthmus-core"]),
     ("isthmus-dataplane", &["isthmus-core", "isthmus-dataplane-common"]),
@@ -63,10 +64,11 @@ const IO: &[&str] = &[
 const RUNTIMES: &[&str] = &["async-std", "axum", "hyper", "mio", "smol", "tokio", "tonic"];
 
 /// Crates, and what they may not use however indirectly.
-const MAY_NOT_USE: [(&str, &[&str]); 6] = [
+const MAY_NOT_USE: [(&str, &[&str]); 7] = [
     ("isthmus-core", IO),
     ("isthmus-policy", IO),
     ("isthmus-ipam", IO),
+    ("isthmus-bgp", IO),
     ("isthmus-dataplane-common", IO),
     ("isthmus-cni", RUNTIMES),
     ("isthmus-garden", RUNTIMES),
