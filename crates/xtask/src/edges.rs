@@ -4,7 +4,7 @@ use crate::{Fault, tree::Metadata};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Each crate and those that it may use. Tests may use more.
-const MAY_USE: [(&str, &[&str]); 16] = [
+const MAY_USE: [(&str, &[&str]); 17] = [
     // Words.
     ("isthmus-core", &[]),
     ("isthmus-api", &["isthmus-core"]),
@@ -19,6 +19,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
     // Owners.
     ("isthmus-server", &["isthmus-api", "isthmus-core", "isthmus-ipam", "isthmus-policy", "isthmus-store"]),
     ("isthmus-agent", &["isthmus-api", "isthmus-core", "isthmus-dataplane", "isthmus-ipam"]),
+    ("isthmus-speaker", &["isthmus-api", "isthmus-bgp", "isthmus-core"]),
     // Edges.
     ("isthmus-cni", &["isthmus-api", "isthmus-core"]),
     ("isthmus-garden", &["isthmus-api", "isthmus-core"]),
@@ -30,6 +31,7 @@ const MAY_USE: [(&str, &[&str]); 16] = [
             "isthmus-core",
             "isthmus-dataplane",
             "isthmus-server",
+            "isthmus-speaker",
             "isthmus-store",
             "isthmus-testbed",
         ],

@@ -1,0 +1,263 @@
+//! Turns a neighbour's tables into its settings, and tells what does not fit together.
+
+use super::{
+    check::Checker,
+    node::Node,
+    peer::{
+        AddPaths, Distance, Family, FamilySettings, GracefulRestart, Password, PeerSettings, PrefixLimit,
+        RemovePrivateAs, Timers, Transport,
+    },
+};
+use std::{net::IpAddr, net::Ipv4Addr, time::Duration};
+
+/// GoBGP's defaults, and in the comment why one is another.
+const HOLD: Duration = Duration::from_secs(90);
+const CONNECT_RETRY: Duration = Duration::from_mins(2);
+const IDLE_HOLD: Duration = Duration::from_secs(30);
+const DEFERRAL: Duration = Duration::from_mins(6);
+/// GoBGP keeps stale routes until end-of-RIB, however late; a bound must be there (RFC 4724 section 4.2).
+const STALE_ROUTES: Duration = Duration::from_mins(6);
+/// IANA's port of BGP.
+const PORT: u16 = 179;
+
+/// What of the global section settings depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Defaults {
+    pub(super) asn: u32,
+    pub(super) router_id: Ipv4Addr,
+}
+
+/// One neighbour's or group's tables while they are read.
+pub(super) struct PeerReader<'r, 'a, 't> {
+    pub(super) checker: &'r mut Checker<'a>,
+    /// The neighbour's tables over those of its group.
+    pub(super) node: Node<'t>,
+    /// `neighbors` or `dynamic-neighbors`, for faults.
+    pub(super) path: &'static str,
+    pub(super) defaults: Defaults,
+}
+
+impl PeerReader<'_, '_, '_> {
+    /// Reads all. `address` is that of the neighbour, or one of a dynamic range; it decides the family where none is given.
+    pub(super) fn settings(&mut self, address: IpAddr) -> PeerSettings {
+        let config = self.node.table("config");
+        if !config.has("peer-as") {
+            self.warn(
+                &config,
+                "",
+                "config.peer-as",
+                "is not written: any AS is accepted; write 0 to mean it",
+            );
+        }
+        let settings = PeerSettings {
+            peer_as: config.number::<u32>("peer-as").filter(|asn| *asn != 0),
+            local_as: config.number("local-as").filter(|asn| *asn != 0).unwrap_or(self.defaults.asn),
+            peer_group: config.text("peer-group"),
+            description: config.text("description").unwrap_or_default(),
+            password: config.text("auth-password").map(Password),
+            remove_private_as: config.text("remove-private-as").map(|word| match word.as_str() {
+                "all" => RemovePrivateAs::All,
+                _ => RemovePrivateAs::Replace,
+            }),
+            admin_down: config.flag("admin-down").unwrap_or(false),
+            allow_own_as: self.node.config("as-path-options").number("allow-own-as").unwrap_or(0),
+            replace_peer_as: self.node.config("as-path-options").flag("replace-peer-as").unwrap_or(false),
+            timers: self.timers(),
+            transport: self.transport(address),
+            distance: self.distance(),
+            reflector_client: self.reflector_client(),
+            graceful_restart: self.graceful_restart(),
+            families: self.families(address),
+        };
+        self.internal(&settings);
+        settings
+    }
+
+    fn timers(&mut self) -> Timers {
+        let config = self.node.config("timers");
+        let hold = config.seconds("hold-time").unwrap_or(HOLD);
+        // RFC 4271 section 4.2.
+        if matches!(hold.as_secs(), 1 | 2) {
+            self.fault(&config, "hold-time", "timers.config.hold-time", "must be 0 or at least 3 s");
+        }
+        let keepalive = config.seconds("keepalive-interval").filter(|every| !every.is_zero());
+        if keepalive.is_some_and(|every| !hold.is_zero() && every >= hold) {
+            let why = format!("is not below the hold time of {} s, so the session would end", hold.as_secs());
+            self.fault(&config, "keepalive-interval", "timers.config.keepalive-interval", &why);
+        }
+        Timers {
+            connect_retry: config.seconds("connect-retry").unwrap_or(CONNECT_RETRY),
+            hold,
+            keepalive: keepalive.unwrap_or(hold / 3),
+            idle_hold: config.seconds("idle-hold-time-after-reset").unwrap_or(IDLE_HOLD),
+        }
+    }
+
+    fn transport(&mut self, address: IpAddr) -> Transport {
+        let config = self.node.config("transport");
+        // GoBGP writes 0.0.0.0 and :: for "the kernel's choice".
+        let local = config.address("local-address").filter(|local| !local.is_unspecified());
+        if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
+            let why = format!("is of another family than {address}");
+            self.fault(&config, "local-address", "transport.config.local-address", &why);
+        }
+        Transport {
+            passive: config.flag("passive-mode").unwrap_or(false),
+            local_address: local,
+            local_port: config.number("local-port").unwrap_or(0),
+            remote_port: config.number("remote-port").unwrap_or(PORT),
+            bind_interface: config.text("bind-interface"),
+            tcp_mss: config.number("tcp-mss"),
+            ttl: config.number("ttl"),
+        }
+    }
+
+    fn distance(&mut self) -> Distance {
+        let multihop = self.node.config("ebgp-multihop");
+        let security = self.node.config("ttl-security");
+        match (multihop.flag("enabled"), security.flag("enabled")) {
+            (Some(true), Some(true)) => {
+                let why =
+                    "cannot be on together with ebgp-multihop: ttl-min says how far the neighbour may be";
+                self.fault(&security, "enabled", "ttl-security.config.enabled", why);
+                Distance::Usual
+            }
+            (Some(true), _) => Distance::Hops(multihop.number("multihop-ttl").unwrap_or(255)),
+            (_, Some(true)) => Distance::Secured { ttl_min: security.number("ttl-min").unwrap_or(255) },
+            _ => Distance::Usual,
+        }
+    }
+
+    fn reflector_client(&mut self) -> Option<Ipv4Addr> {
+        let config = self.node.config("route-reflector");
+        let cluster_id = config.router_id("route-reflector-cluster-id").unwrap_or(self.defaults.router_id);
+        config.flag("route-reflector-client").unwrap_or(false).then_some(cluster_id)
+    }
+
+    fn graceful_restart(&mut self) -> Option<GracefulRestart> {
+        let config = self.node.config("graceful-restart");
+        if !config.flag("enabled").unwrap_or(false) {
+            return None;
+        }
+        let hold = self.node.config("timers").seconds("hold-time").unwrap_or(HOLD);
+        Some(GracefulRestart {
+            // RFC 4724 section 3: 12 bits.
+            restart_time: config.seconds("restart-time").unwrap_or(hold).min(Duration::from_secs(4_095)),
+            deferral_time: config.seconds("deferral-time").unwrap_or(DEFERRAL),
+            stale_routes_time: config.seconds("stale-routes-time").unwrap_or(STALE_ROUTES),
+            helper_only: config.flag("helper-only").unwrap_or(false),
+            notification: config.flag("notification-enabled").unwrap_or(false),
+            long_lived: config.flag("long-lived-enabled").unwrap_or(false),
+        })
+    }
+
+    fn families(&mut self, address: IpAddr) -> Vec<FamilySettings> {
+        let mut families: Vec<FamilySettings> = Vec::new();
+        let whole = AddPathsNode(self.node.config("add-paths"));
+        let tables = self.node.tables("afi-safis");
+        for table in &tables {
+            let config = table.table("config");
+            let Some(name) = config.text("afi-safi-name") else {
+                self.fault(
+                    table,
+                    "config",
+                    "afi-safis.config.afi-safi-name",
+                    "is missing: write \"ipv4-unicast\"",
+                );
+                continue;
+            };
+            match Family::named(&name) {
+                _ if config.flag("enabled") == Some(false) => {}
+                None => {
+                    let why = format!("{name} is not spoken yet, and left out");
+                    self.warn(&config, "afi-safi-name", "afi-safis.config.afi-safi-name", &why);
+                }
+                Some(family) if families.iter().any(|settings| settings.family == family) => {
+                    let why = format!("{name} is given twice");
+                    self.fault(&config, "afi-safi-name", "afi-safis.config.afi-safi-name", &why);
+                }
+                Some(family) => families.push(family_settings(family, table, &whole)),
+            }
+        }
+        if tables.is_empty() {
+            families.push(family_settings(Family::of(address), &Node::default(), &whole));
+        } else if families.is_empty() {
+            let why = "has no family that is on and spoken: write ipv4-unicast or ipv6-unicast";
+            self.fault(&self.node.clone(), "afi-safis", "afi-safis", why);
+        }
+        families
+    }
+
+    /// What only makes sense towards one kind of neighbour.
+    fn internal(&mut self, settings: &PeerSettings) {
+        let config = self.node.table("config");
+        if settings.is_internal() {
+            if settings.remove_private_as.is_some() {
+                let why = "is for external neighbours, and this one is internal";
+                self.fault(&config, "remove-private-as", "config.remove-private-as", why);
+            }
+            if settings.replace_peer_as {
+                let why = "is for external neighbours, and this one is internal";
+                let options = self.node.config("as-path-options");
+                self.fault(&options, "replace-peer-as", "as-path-options.config.replace-peer-as", why);
+            }
+        } else if settings.peer_as.is_some() && settings.reflector_client.is_some() {
+            let why = "has no effect: routes of external neighbours are not reflected (RFC 4456 section 6)";
+            let reflector = self.node.config("route-reflector");
+            let key = "route-reflector.config.route-reflector-client";
+            self.warn(&reflector, "route-reflector-client", key, why);
+        }
+        // GoBGP lays policies of a neighbour only over route server clients.
+        let policy = self.node.config("apply-policy");
+        for key in
+            ["import-policy-list", "default-import-policy", "export-policy-list", "default-export-policy"]
+        {
+            if policy.has(key) {
+                let why =
+                    "has no effect, as in gobgpd for what is no route server client: write it under global";
+                self.warn(&policy, key, &format!("apply-policy.config.{key}"), why);
+            }
+        }
+    }
+
+    fn fault(&mut self, node: &Node<'_>, key: &str, path: &str, why: &str) {
+        self.checker.fault(self.place(node, key), &format!("{}.{path}", self.path), why);
+    }
+
+    fn warn(&mut self, node: &Node<'_>, key: &str, path: &str, why: &str) {
+        self.checker.warn(self.place(node, key), &format!("{}.{path}", self.path), why);
+    }
+
+    /// Where the value stands, else where the neighbour's own table does.
+    fn place(&self, node: &Node<'_>, key: &str) -> std::ops::Range<usize> {
+        if node.has(key) { node.place(key) } else { self.node.place("config") }
+    }
+}
+
+struct AddPathsNode<'t>(Node<'t>);
+
+impl AddPathsNode<'_> {
+    /// A family's own keys win over the neighbour's.
+    fn under(&self, own: &Node<'_>) -> AddPaths {
+        AddPaths {
+            receive: own.flag("receive").or_else(|| self.0.flag("receive")).unwrap_or(false),
+            send_max: own.number("send-max").or_else(|| self.0.number("send-max")).unwrap_or(0),
+        }
+    }
+}
+
+fn family_settings(family: Family, table: &Node<'_>, whole: &AddPathsNode<'_>) -> FamilySettings {
+    let limit = table.config("prefix-limit");
+    let long_lived = table.config("long-lived-graceful-restart");
+    FamilySettings {
+        family,
+        prefix_limit: limit.number::<u32>("max-prefixes").filter(|max| *max != 0).map(|max_prefixes| {
+            PrefixLimit { max_prefixes, warn_percent: limit.number("shutdown-threshold-pct").unwrap_or(0) }
+        }),
+        add_paths: whole.under(&table.config("add-paths")),
+        graceful_restart: table.config("mp-graceful-restart").flag("enabled").unwrap_or(false),
+        long_lived: long_lived
+            .seconds("restart-time")
+            .filter(|_| long_lived.flag("enabled").unwrap_or(false)),
+    }
+}
