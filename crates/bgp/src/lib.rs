@@ -19,6 +19,7 @@ pub mod config;
 pub mod number;
 pub mod policy;
 pub mod prefix;
+pub mod wire;
 
 pub use attributes::{
     Aggregator, AsPath, Attributes, Community, ExtCommunity, LargeCommunity, NextHop, Origin, RawAttribute,
