@@ -39,6 +39,10 @@ pub struct SessionConfig {
     pub extended_next_hop: bool,
     /// Offers graceful restart (RFC 4724); `None` sends no such capability.
     pub graceful_restart: Option<GracefulRestart>,
+    /// Paths from another AS must start with that AS.
+    pub enforce_first_as: bool,
+    /// Paths with sets are not taken from other ASes (RFC 9774).
+    pub refuse_as_sets: bool,
     /// Told to the peer as our name (capability 73), at most 255 bytes of it.
     pub host_name: Option<String>,
     /// Told to the peer as our software (capability 75), at most 255 bytes of it.
@@ -61,6 +65,8 @@ impl SessionConfig {
             extended_message: true,
             extended_next_hop: false,
             graceful_restart: None,
+            enforce_first_as: true,
+            refuse_as_sets: true,
             host_name: None,
             software_version: None,
         }

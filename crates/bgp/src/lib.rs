@@ -19,6 +19,7 @@ pub mod config;
 pub mod number;
 pub mod policy;
 pub mod prefix;
+pub mod session;
 pub mod wire;
 
 pub use attributes::{
