@@ -20,7 +20,7 @@ mod schema;
 pub use faults::{ConfigFaults, Fault};
 pub use pattern::{Pattern, community, ext_community, large_community, write_community, write_ext_community};
 pub use peer::{
-    AddPaths, Distance, Family, FamilySettings, GracefulRestart, Password, PeerSettings, PrefixLimit,
+    AddPaths, Distance, FamilySettings, GracefulRestart, Password, PeerSettings, PrefixLimit,
     RemovePrivateAs, Timers, Transport,
 };
 pub use policy::{
@@ -84,13 +84,10 @@ pub struct Multipath {
     pub external_max: u16,
     /// Of internal neighbours.
     pub internal_max: u16,
-    /// Paths through different neighbouring ASes count as equal.
-    pub multiple_as: bool,
 }
 
 /// Switches of the decision process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the file with its name")]
 pub struct Selection {
     /// MED of different neighbouring ASes is compared.
     pub always_compare_med: bool,
@@ -98,8 +95,6 @@ pub struct Selection {
     pub ignore_as_path_length: bool,
     /// Router ids decide between external paths, not age.
     pub external_compare_router_id: bool,
-    /// The cost to the next hop does not count.
-    pub ignore_next_hop_cost: bool,
 }
 
 /// A range from which neighbours may come.
@@ -175,14 +170,12 @@ fn global(checker: &mut Checker<'_>, file: &Node<'_>) -> Global {
         multipath: multipath.table("config").flag("enabled").filter(|enabled| *enabled).map(|_| Multipath {
             external_max: multipath.config("ebgp").number("maximum-paths").unwrap_or(0),
             internal_max: multipath.config("ibgp").number("maximum-paths").unwrap_or(0),
-            multiple_as: multipath.config("ebgp").flag("allow-multiple-as").unwrap_or(false),
         }),
         restart_deferral: restarts.then(|| restart.seconds("deferral-time").unwrap_or(DEFERRAL)),
         selection: Selection {
             always_compare_med: set("always-compare-med"),
             ignore_as_path_length: set("ignore-as-path-length"),
             external_compare_router_id: set("external-compare-router-id"),
-            ignore_next_hop_cost: set("ignore-next-hop-igp-metric"),
         },
     }
 }

@@ -1,6 +1,32 @@
 //! BGP's sockets, timers, configuration and API, around the engine of `isthmus-bgp`.
+//!
+//! ```text
+//!  listeners ─▶ owner (Router: routes, policy) ◀─▶ one task for each neighbour (Session: state, timers, TCP)
+//!                 ▲  ▲
+//!   GoBGP's API ──┘  └── configuration, at start and on reload
+//! ```
+//!
+//! [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
+//!
+//! **Invariants.** Keepalives and hold timers never wait for routes. The owner never waits for a neighbour or a client.
+//! Every queue is bounded: a neighbour is slowed down by TCP, a watcher that falls behind is dropped.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod config;
+mod engine;
+pub mod gobgp;
+pub mod handle;
+mod owner;
+mod peer;
+pub mod route_policy;
+mod run;
+mod socket;
+pub mod view;
 
+pub use client::{Client, ClientError};
 pub use config::Config;
+pub use handle::Handle;
+pub use isthmus_bgp::Family;
+pub use run::{Options, RunError, run};
+pub use socket::ListenError;

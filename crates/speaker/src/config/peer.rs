@@ -1,43 +1,15 @@
 //! What is set for a neighbour, or for all neighbours of a dynamic range.
 
+use isthmus_bgp::Family;
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
     time::Duration,
 };
 
-/// An address family with unicast routes (RFC 4760 sections 3 and 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// AFI 1, SAFI 1.
-    Ipv4Unicast,
-    /// AFI 2, SAFI 1.
-    Ipv6Unicast,
-}
-
-impl Family {
-    /// The family of an address.
-    pub fn of(address: IpAddr) -> Self {
-        if address.is_ipv4() { Self::Ipv4Unicast } else { Self::Ipv6Unicast }
-    }
-
-    /// The family that a configuration calls so, if it is one that we speak.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        match name {
-            "ipv4-unicast" => Some(Self::Ipv4Unicast),
-            "ipv6-unicast" => Some(Self::Ipv6Unicast),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ipv4Unicast => "ipv4-unicast",
-            Self::Ipv6Unicast => "ipv6-unicast",
-        })
-    }
+/// The family that a configuration calls so, if it is one that we speak.
+pub(super) fn family_named(name: &str) -> Option<Family> {
+    Family::ALL.into_iter().find(|family| family.to_string() == name)
 }
 
 /// A password, which is not printed.

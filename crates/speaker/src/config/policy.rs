@@ -1,7 +1,8 @@
 //! Route policy as it is written: sets with names, policies of statements, and which apply.
 
-use super::{pattern::Pattern, peer::Family};
+use super::pattern::Pattern;
 use ipnet::IpNet;
+use isthmus_bgp::Family;
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// All of it. Every name that is used is defined.

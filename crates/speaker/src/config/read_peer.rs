@@ -4,16 +4,19 @@ use super::{
     check::Checker,
     node::Node,
     peer::{
-        AddPaths, Distance, Family, FamilySettings, GracefulRestart, Password, PeerSettings, PrefixLimit,
-        RemovePrivateAs, Timers, Transport,
+        AddPaths, Distance, FamilySettings, GracefulRestart, Password, PeerSettings, PrefixLimit,
+        RemovePrivateAs, Timers, Transport, family_named,
     },
 };
+use isthmus_bgp::Family;
 use std::{net::IpAddr, net::Ipv4Addr, time::Duration};
 
-/// GoBGP's defaults, and in the comment why one is another.
+/// GoBGP's default, and RFC 4271's.
 const HOLD: Duration = Duration::from_secs(90);
-const CONNECT_RETRY: Duration = Duration::from_mins(2);
-const IDLE_HOLD: Duration = Duration::from_secs(30);
+/// GoBGP waits for two minutes, and for half a minute after a reset: a peer that comes back is seen sooner here.
+const CONNECT_RETRY: Duration = Duration::from_secs(30);
+const IDLE_HOLD: Duration = Duration::from_secs(5);
+/// GoBGP's default.
 const DEFERRAL: Duration = Duration::from_mins(6);
 /// GoBGP keeps stale routes until end-of-RIB, however late; a bound must be there (RFC 4724 section 4.2).
 const STALE_ROUTES: Duration = Duration::from_mins(6);
@@ -166,7 +169,7 @@ impl PeerReader<'_, '_, '_> {
                 );
                 continue;
             };
-            match Family::named(&name) {
+            match family_named(&name) {
                 _ if config.flag("enabled") == Some(false) => {}
                 None => {
                     let why = format!("{name} is not spoken yet, and left out");

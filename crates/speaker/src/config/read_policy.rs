@@ -4,7 +4,7 @@ use super::{
     check::Checker,
     node::Node,
     pattern::{self, Pattern},
-    peer::Family,
+    peer::family_named,
     policy::{
         Actions, Assignment, CommunityAction, Compared, Conditions, DefinedSets, Disposition, MatchOption,
         MedAction, NextHopAction, OriginWord, PolicyDefinition, PrefixRange, Prepend, RoutePolicy, RouteType,
@@ -12,6 +12,7 @@ use super::{
     },
 };
 use ipnet::IpNet;
+use isthmus_bgp::Family;
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// Reads one text of a list.
@@ -289,7 +290,7 @@ impl PolicyReader<'_, '_> {
             disposition: node.text("route-disposition").map(|word| disposition(&word)),
             med: self.parsed(&bgp, "set-med", med),
             local_pref: bgp.number("set-local-pref"),
-            next_hop: self.parsed(&bgp, "set-next-hop", next_hop),
+            next_hop: self.next_hop(&bgp),
             origin: bgp.text("set-route-origin").map(|word| origin(&word)),
             prepend: self.prepend(&bgp),
             community: self.communities(&bgp, "set-community", Pattern::community, |text| {
@@ -322,6 +323,16 @@ impl PolicyReader<'_, '_> {
                 None
             }
         }
+    }
+
+    fn next_hop(&mut self, bgp: &Node<'_>) -> Option<NextHopAction> {
+        let action = self.parsed(bgp, "set-next-hop", next_hop)?;
+        if action == NextHopAction::Unchanged {
+            let why = "has no effect: external neighbours get our own address as next hop, others the one that came";
+            let key = "policy-definitions.statements.actions.bgp-actions.set-next-hop";
+            self.checker.warn(bgp.place("set-next-hop"), key, why);
+        }
+        Some(action)
     }
 
     fn prepend(&mut self, bgp: &Node<'_>) -> Option<Prepend> {
@@ -375,7 +386,7 @@ impl PolicyReader<'_, '_> {
 }
 
 fn families(bgp: &Node<'_>) -> Vec<Family> {
-    bgp.texts("afi-safi-in-list").iter().filter_map(|(_, name)| Family::named(name)).collect()
+    bgp.texts("afi-safi-in-list").iter().filter_map(|(_, name)| family_named(name)).collect()
 }
 
 fn compared(node: &Node<'_>) -> Option<Compared> {

@@ -139,7 +139,7 @@ const GLOBAL: &[Key] = &[
     key("use-multiple-paths", Kind::Table(MULTIPLE_PATHS)),
     key("graceful-restart", Kind::Table(&[key("config", Kind::Table(GRACEFUL_RESTART))])),
     key("route-selection-options", Kind::Table(&[key("config", Kind::Table(ROUTE_SELECTION))])),
-    key("afi-safis", Kind::Tables(AFI_SAFI)),
+    later("afi-safis", Kind::Tables(AFI_SAFI), "has no effect: families are set for each neighbour"),
     later("default-route-distance", Kind::Anything, "is not used: routes carry no distance here"),
     later("confederation", Kind::Anything, "is not done yet: this speaker is in no confederation"),
 ];
@@ -157,7 +157,10 @@ const MULTIPLE_PATHS: &[Key] = &[
         "ebgp",
         Kind::Table(&[key(
             "config",
-            Kind::Table(&[key("allow-multiple-as", Kind::Flag), key("maximum-paths", Kind::Number(0, 256))]),
+            Kind::Table(&[
+                later_if_set("allow-multiple-as", Kind::Flag, NOT_YET),
+                key("maximum-paths", Kind::Number(0, 256)),
+            ]),
         )]),
     ),
     key("ibgp", Kind::Table(&[key("config", Kind::Table(&[key("maximum-paths", Kind::Number(0, 256))]))])),
@@ -180,7 +183,7 @@ const ROUTE_SELECTION: &[Key] = &[
     key("external-compare-router-id", Kind::Flag),
     later_if_set("advertise-inactive-routes", Kind::Flag, NOT_YET),
     later_if_set("enable-aigp", Kind::Flag, NOT_YET),
-    key("ignore-next-hop-igp-metric", Kind::Flag),
+    later_if_set("ignore-next-hop-igp-metric", Kind::Flag, "has no effect: no cost to a next hop is counted"),
     later_if_set("disable-best-path-selection", Kind::Flag, NOT_YET),
 ];
 
@@ -199,7 +202,7 @@ macro_rules! peer_tables {
             key("graceful-restart", Kind::Table(&[key("config", Kind::Table(GRACEFUL_RESTART))])),
             key("apply-policy", Kind::Table(&[key("config", Kind::Table(APPLY_POLICY))])),
             key("afi-safis", Kind::Tables(AFI_SAFI)),
-            key("use-multiple-paths", Kind::Table(MULTIPLE_PATHS)),
+            later("use-multiple-paths", Kind::Anything, "has no effect: write it under global"),
             key("error-handling", Kind::Table(&[key("config", Kind::Table(ERROR_HANDLING))])),
             key("logging-options", Kind::Table(&[key("config", Kind::Table(LOGGING))])),
             later("bfd", Kind::Anything, "is not done yet: the hold timer alone finds a dead peer"),
@@ -213,13 +216,17 @@ const NEIGHBOR: &[Key] = peer_tables!(&[
     key("peer-as", ASN),
     key("local-as", ASN),
     key("peer-group", Kind::Name),
-    key("auth-password", Kind::Text),
+    later(
+        "auth-password",
+        Kind::Text,
+        "is not done yet: no session comes up with a neighbour that has a password"
+    ),
     key("description", Kind::Text),
     key("remove-private-as", REMOVE_PRIVATE),
     key("admin-down", Kind::Flag),
-    key("peer-type", PEER_TYPE),
+    later("peer-type", PEER_TYPE, "has no effect: the AS numbers say it"),
     later("vrf", Kind::Name, "is not done yet: the neighbour is in the global table"),
-    key("send-community", SEND_COMMUNITY),
+    later("send-community", SEND_COMMUNITY, "has no effect, as in gobgpd: communities are always sent"),
     later_if_set("send-software-version", Kind::Flag, NOT_YET),
     later_if_set("route-flap-damping", Kind::Flag, NOT_YET),
 ]);
@@ -228,11 +235,15 @@ const PEER_GROUP: &[Key] = peer_tables!(&[
     key("peer-group-name", Kind::Name),
     key("peer-as", ASN),
     key("local-as", ASN),
-    key("auth-password", Kind::Text),
+    later(
+        "auth-password",
+        Kind::Text,
+        "is not done yet: no session comes up with a neighbour that has a password"
+    ),
     key("description", Kind::Text),
     key("remove-private-as", REMOVE_PRIVATE),
-    key("peer-type", PEER_TYPE),
-    key("send-community", SEND_COMMUNITY),
+    later("peer-type", PEER_TYPE, "has no effect: the AS numbers say it"),
+    later("send-community", SEND_COMMUNITY, "has no effect, as in gobgpd: communities are always sent"),
     later_if_set("send-software-version", Kind::Flag, NOT_YET),
     later_if_set("route-flap-damping", Kind::Flag, NOT_YET),
 ]);
@@ -247,7 +258,7 @@ const DYNAMIC_NEIGHBOR: &[Key] =
 const AS_PATH_OPTIONS: &[Key] = &[
     key("allow-own-as", Kind::Number(0, 255)),
     key("replace-peer-as", Kind::Flag),
-    key("allow-as-path-loop-local", Kind::Flag),
+    later_if_set("allow-as-path-loop-local", Kind::Flag, NOT_YET),
 ];
 
 // RFC 4271 section 4.2: the hold time is 0 or at least 3 s, in 16 bits. 1 and 2 are told apart with a better reason.
@@ -276,7 +287,14 @@ const TRANSPORT: &[Key] = &[
 ];
 
 const MULTIHOP: &[Key] = &[key("enabled", Kind::Flag), key("multihop-ttl", Kind::Number(1, 255))];
-const TTL_SECURITY: &[Key] = &[key("enabled", Kind::Flag), key("ttl-min", Kind::Number(1, 255))];
+const TTL_SECURITY: &[Key] = &[
+    later_if_set(
+        "enabled",
+        Kind::Flag,
+        "is half done: packets leave with TTL 255, but what comes is not checked yet",
+    ),
+    key("ttl-min", Kind::Number(1, 255)),
+];
 const ROUTE_REFLECTOR: &[Key] =
     &[key("route-reflector-client", Kind::Flag), key("route-reflector-cluster-id", Kind::RouterId)];
 const ROUTE_SERVER: &[Key] = &[
@@ -288,8 +306,13 @@ const ROUTE_SERVER: &[Key] = &[
     later_if_set("secondary-route", Kind::Flag, NOT_YET),
 ];
 const ADD_PATHS: &[Key] = &[key("receive", Kind::Flag), key("send-max", Kind::Number(0, 255))];
-const ERROR_HANDLING: &[Key] = &[key("treat-as-withdraw", Kind::Flag)];
-const LOGGING: &[Key] = &[key("log-neighbor-state-changes", Kind::Flag)];
+const ERROR_HANDLING: &[Key] =
+    &[later("treat-as-withdraw", Kind::Flag, "has no effect: RFC 7606 is always kept")];
+const LOGGING: &[Key] = &[later(
+    "log-neighbor-state-changes",
+    Kind::Flag,
+    "has no effect: sessions that come and go are always logged",
+)];
 
 const AFI_SAFI: &[Key] = &[
     key("config", Kind::Table(&[key("afi-safi-name", Kind::Word(FAMILIES)), key("enabled", Kind::Flag)])),
@@ -317,7 +340,7 @@ const AFI_SAFI: &[Key] = &[
         )]),
     ),
     key("add-paths", Kind::Table(&[key("config", Kind::Table(ADD_PATHS))])),
-    key("use-multiple-paths", Kind::Table(MULTIPLE_PATHS)),
+    later("use-multiple-paths", Kind::Anything, "has no effect: write it under global"),
     later("apply-policy", Kind::Anything, "is not done yet: write the policy under global"),
     later("route-selection-options", Kind::Anything, "is not done yet: write the options under global"),
     later("route-target-membership", Kind::Anything, NOT_YET),

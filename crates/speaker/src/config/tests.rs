@@ -1,4 +1,5 @@
 use super::*;
+use isthmus_bgp::Family;
 
 const GLOBAL: &str = "[global.config]\nas = 64512\nrouter-id = \"192.0.2.1\"\n";
 
@@ -32,7 +33,7 @@ fn neighbor(rest: &str) -> PeerSettings {
 }
 
 #[test]
-fn the_least_file_has_gobgps_defaults() {
+fn the_least_file_has_defaults() {
     let config =
         config("[[neighbors]]\n[neighbors.config]\nneighbor-address = \"2001:db8::2\"\npeer-as = 65001\n");
     let listen: Vec<String> = config.global.listen.iter().map(ToString::to_string).collect();
@@ -41,8 +42,8 @@ fn the_least_file_has_gobgps_defaults() {
     assert_eq!((peer.peer_as, peer.local_as), (Some(65_001), 64_512));
     assert_eq!(peer.timers.hold, Duration::from_secs(90));
     assert_eq!(peer.timers.keepalive, Duration::from_secs(30));
-    assert_eq!(peer.timers.connect_retry, Duration::from_mins(2));
-    assert_eq!(peer.timers.idle_hold, Duration::from_secs(30));
+    assert_eq!(peer.timers.connect_retry, Duration::from_secs(30));
+    assert_eq!(peer.timers.idle_hold, Duration::from_secs(5));
     assert_eq!((peer.transport.remote_port, peer.transport.passive), (179, false));
     let families: Vec<Family> = peer.families.iter().map(|settings| settings.family).collect();
     assert_eq!(families, [Family::Ipv6Unicast], "that of the address");

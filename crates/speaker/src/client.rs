@@ -1,0 +1,202 @@
+//! Asks a running speaker through GoBGP's API: ours, or any that serves version 3 of it.
+
+use crate::gobgp::{
+    proto::{self, gobgp_api_client::GobgpApiClient},
+    read_attributes,
+};
+use isthmus_bgp::{Attributes, Family};
+use std::{net::IpAddr, time::Duration};
+use tonic::{Code, Status, transport::Channel};
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A speaker cannot be asked, or does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Not an address.
+    #[error("\"{0}\" is no address of a speaker's API: write HOST:PORT")]
+    Address(String),
+    /// Nobody answers there.
+    #[error("cannot reach a speaker at {address}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It answered with a refusal.
+    #[error("{text}")]
+    Refused {
+        /// It does not have what was asked for.
+        is_missing: bool,
+        /// Its own words.
+        text: String,
+    },
+}
+
+/// A speaker's API.
+#[derive(Clone, Debug)]
+pub struct Client {
+    address: String,
+    api: GobgpApiClient<Channel>,
+}
+
+/// Which routes are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutesAsked {
+    /// What a neighbour sent, or was sent; `None`: the best and all other paths of the speaker.
+    pub neighbor: Option<(IpAddr, Direction)>,
+    /// Which family.
+    pub family: Family,
+    /// Only this prefix, or the one that holds this address.
+    pub prefix: Option<String>,
+    /// Also what is within the prefix.
+    pub longer: bool,
+}
+
+/// From a neighbour, or to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// It sent them.
+    In,
+    /// It was sent them.
+    Out,
+}
+
+/// A path to a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "marks that are shown beside a path, each for itself")]
+pub struct Route {
+    /// The prefix.
+    pub prefix: String,
+    /// It is the best one.
+    pub best: bool,
+    /// It was refused.
+    pub filtered: bool,
+    /// Its sender is away.
+    pub stale: bool,
+    /// Its sender; `None`: it is the speaker's own.
+    pub neighbor: Option<IpAddr>,
+    /// Its sender is in another AS.
+    pub external: bool,
+    /// When it came, in seconds since 1970; 0: not kept.
+    pub received_unix: u64,
+    /// What it carries.
+    pub attributes: Attributes,
+}
+
+impl Client {
+    /// Connects to a speaker's API at `HOST:PORT`.
+    pub async fn connect(address: &str) -> Result<Self, ClientError> {
+        let endpoint = Channel::from_shared(format!("http://{address}"))
+            .map_err(|_why| ClientError::Address(address.to_owned()))?;
+        let channel =
+            endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|why| {
+                ClientError::Unreachable { address: address.to_owned(), source: Box::new(why) }
+            })?;
+        let api = GobgpApiClient::new(channel).max_decoding_message_size(usize::MAX);
+        Ok(Self { address: address.to_owned(), api })
+    }
+
+    /// The speaker itself.
+    pub async fn global(&mut self) -> Result<proto::Global, ClientError> {
+        let answer = self.api.get_bgp(proto::GetBgpRequest {}).await;
+        let answer = answer.map_err(|why| self.refused(why))?;
+        Ok(answer.into_inner().global.unwrap_or_default())
+    }
+
+    /// All neighbours, or one.
+    pub async fn peers(&mut self, address: Option<IpAddr>) -> Result<Vec<proto::Peer>, ClientError> {
+        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let request = proto::ListPeerRequest { address, enable_advertised: true };
+        let mut answers = match self.api.list_peer(request).await {
+            Ok(answers) => answers.into_inner(),
+            Err(why) => return Err(self.refused(why)),
+        };
+        let mut peers = Vec::new();
+        while let Some(answer) = answers.message().await.map_err(|why| self.refused(why))? {
+            peers.extend(answer.peer);
+        }
+        Ok(peers)
+    }
+
+    /// Gives `take` each path to each prefix, the best first, as they come.
+    pub async fn routes(
+        &mut self,
+        asked: &RoutesAsked,
+        mut take: impl FnMut(Route),
+    ) -> Result<(), ClientError> {
+        let mut answers = match self.api.list_path(list_path(asked)).await {
+            Ok(answers) => answers.into_inner(),
+            Err(why) => return Err(self.refused(why)),
+        };
+        while let Some(answer) = answers.message().await.map_err(|why| self.refused(why))? {
+            let destination = answer.destination.unwrap_or_default();
+            for path in &destination.paths {
+                take(route(&destination.prefix, path).map_err(|why| self.refused(why))?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a session, or with `soft` only applies policy once more and sends everything once more.
+    pub async fn reset(&mut self, address: IpAddr, soft: bool, text: &str) -> Result<(), ClientError> {
+        let request = proto::ResetPeerRequest {
+            address: address.to_string(),
+            communication: text.to_owned(),
+            soft,
+            direction: i32::from(proto::reset_peer_request::Direction::Both),
+        };
+        let answer = self.api.reset_peer(request).await;
+        answer.map(drop).map_err(|why| self.refused(why))
+    }
+
+    fn refused(&self, status: Status) -> ClientError {
+        if status.code() == Code::Unavailable {
+            return ClientError::Unreachable { address: self.address.clone(), source: Box::new(status) };
+        }
+        ClientError::Refused {
+            is_missing: status.code() == Code::NotFound,
+            text: format!("the speaker at {} says: {}", self.address, status.message()),
+        }
+    }
+}
+
+fn list_path(asked: &RoutesAsked) -> proto::ListPathRequest {
+    use proto::{TableType, list_path_request::SortType, table_lookup_prefix::Type};
+    let (table_type, name) = match asked.neighbor {
+        None => (TableType::Global, String::new()),
+        Some((address, Direction::In)) => (TableType::AdjIn, address.to_string()),
+        Some((address, Direction::Out)) => (TableType::AdjOut, address.to_string()),
+    };
+    let numbers = asked.family.afi_safi();
+    let kind = if asked.longer { Type::Longer } else { Type::Exact };
+    let prefixes = asked
+        .prefix
+        .iter()
+        .map(|prefix| proto::TableLookupPrefix { prefix: prefix.clone(), r#type: i32::from(kind) });
+    proto::ListPathRequest {
+        table_type: i32::from(table_type),
+        name,
+        family: Some(proto::Family { afi: i32::from(numbers.afi), safi: i32::from(numbers.safi) }),
+        prefixes: prefixes.collect(),
+        sort_type: i32::from(SortType::Prefix),
+        enable_filtered: true,
+        ..proto::ListPathRequest::default()
+    }
+}
+
+fn route(prefix: &str, path: &proto::Path) -> Result<Route, Status> {
+    Ok(Route {
+        prefix: prefix.to_owned(),
+        best: path.best,
+        filtered: path.filtered,
+        stale: path.stale,
+        neighbor: path.neighbor_ip.parse().ok(),
+        external: path.is_from_external,
+        received_unix: path.age.map_or(0, |age| u64::try_from(age.seconds).unwrap_or_default()),
+        attributes: read_attributes(&path.pattrs)?,
+    })
+}

@@ -1,0 +1,57 @@
+//! GoBGP's gRPC API (package `apipb`, version 3), so that the stock `gobgp` and its scripts work with this speaker.
+//!
+//! [`proto`] is generated from `proto/gobgp.proto`; the modules beside it turn views into its messages and back. Calls that
+//! change the speaker itself, its neighbours or its policy are answered with `Unimplemented`: its file does that.
+
+mod any;
+mod attributes;
+mod capabilities;
+mod paths;
+mod peers;
+mod policy;
+mod service;
+
+pub(crate) use attributes::read as read_attributes;
+pub use service::Service;
+
+/// GoBGP's messages.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto file has the documentation"
+)]
+pub mod proto {
+    tonic::include_proto!("apipb");
+}
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// A time as the API has it; what is before 1970 is 1970.
+fn timestamp(time: SystemTime) -> proto::Timestamp {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    proto::Timestamp { seconds: since.as_secs() as i64, nanos: since.subsec_nanos() as i32 }
+}
+
+/// A family as the API has it.
+fn family(family: isthmus_bgp::Family) -> proto::Family {
+    let numbers = family.afi_safi();
+    proto::Family { afi: i32::from(numbers.afi), safi: i32::from(numbers.safi) }
+}
+
+/// The family that is meant; IPv4 unicast where none is given, as GoBGP does.
+///
+/// # Errors
+///
+/// A family that this speaker does not carry.
+fn read_family(family: Option<proto::Family>) -> Result<isthmus_bgp::Family, tonic::Status> {
+    let Some(proto::Family { afi, safi }) = family else { return Ok(isthmus_bgp::Family::Ipv4Unicast) };
+    let numbers = u16::try_from(afi).ok().zip(u8::try_from(safi).ok());
+    numbers
+        .and_then(|(afi, safi)| isthmus_bgp::Family::from_afi_safi(isthmus_bgp::AfiSafi { afi, safi }))
+        .ok_or_else(|| {
+            let text =
+                format!("address family {afi}/{safi} is not spoken here: only IPv4 and IPv6 unicast are");
+            tonic::Status::invalid_argument(text)
+        })
+}

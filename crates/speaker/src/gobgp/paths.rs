@@ -1,0 +1,187 @@
+//! Routes as the API shows them, and as it takes them.
+
+use super::{
+    any::{self, Packed},
+    attributes, family, proto, read_family, timestamp,
+};
+use crate::view::{DestinationView, Lookup, PathView, Table};
+use isthmus_bgp::{Attributes, Family, Prefix};
+use std::net::IpAddr;
+use tonic::Status;
+use uuid::Uuid;
+
+/// A prefix and the paths to it.
+pub(super) fn show_destination(view: &DestinationView, table: Table) -> proto::Destination {
+    let paths = view.paths.iter().map(|path| show(path, table)).collect();
+    proto::Destination { prefix: view.prefix.to_string(), paths }
+}
+
+/// One path.
+pub(super) fn show(view: &PathView, table: Table) -> proto::Path {
+    let is_sent = matches!(table, Table::AdjOut(_));
+    let source = view.source;
+    proto::Path {
+        nlri: Some(attributes::nlri(view.prefix)),
+        pattrs: attributes::show(&view.attributes, view.prefix),
+        age: view.received_at.map(timestamp),
+        best: view.best,
+        is_withdraw: view.withdrawn,
+        no_implicit_withdraw: false,
+        family: Some(family(view.prefix.family())),
+        source_asn: source.map_or(0, |source| source.asn.0),
+        source_id: source.map(|source| source.router_id.to_string()).unwrap_or_default(),
+        filtered: view.filtered,
+        stale: view.stale,
+        is_from_external: source.is_some_and(|source| source.external),
+        neighbor_ip: source.map_or_else(|| "<nil>".to_owned(), |source| source.address.to_string()),
+        uuid: view.uuid.map(|uuid| uuid.as_bytes().to_vec()).unwrap_or_default(),
+        is_nexthop_invalid: false,
+        identifier: if is_sent { 0 } else { view.path_id.0 },
+        local_identifier: if is_sent { view.path_id.0 } else { 0 },
+    }
+}
+
+/// Reads the prefix of a path that a client adds or takes away.
+pub(super) fn read_prefix(path: &proto::Path) -> Result<Prefix, Status> {
+    let nlri = path.nlri.as_ref().ok_or_else(|| Status::invalid_argument("the path has no prefix"))?;
+    let name = any::name(nlri).unwrap_or(&nlri.type_url);
+    if name != proto::IpAddressPrefix::NAME {
+        return Err(Status::unimplemented(format!("{name} is not spoken here: only IP prefixes are")));
+    }
+    let shown: proto::IpAddressPrefix = any::unpack(nlri)?;
+    let (address, len) = (shown.prefix.parse::<IpAddr>(), u8::try_from(shown.prefix_len));
+    let prefix = address.ok().zip(len.ok()).and_then(|(address, len)| Prefix::new(address, len));
+    let prefix = prefix.ok_or_else(|| {
+        Status::invalid_argument(format!("{}/{} is no prefix", shown.prefix, shown.prefix_len))
+    })?;
+    if path.family.is_some() && read_family(path.family)? != prefix.family() {
+        return Err(Status::invalid_argument(format!("{prefix} is of another family than the path says")));
+    }
+    Ok(prefix)
+}
+
+/// Reads a path that a client adds.
+pub(super) fn read(path: &proto::Path) -> Result<(Prefix, Attributes), Status> {
+    let prefix = read_prefix(path)?;
+    let read = attributes::read(&path.pattrs)?;
+    match (prefix.family(), read.next_hop.map(|next_hop| Family::of(next_hop.address()))) {
+        // RFC 8950 lets IPv4 have an IPv6 next hop; the other way round has no form on the wire.
+        (Family::Ipv6Unicast, Some(Family::Ipv4Unicast)) => {
+            Err(Status::invalid_argument(format!("{prefix} cannot have an IPv4 next hop")))
+        }
+        _ => Ok((prefix, read)),
+    }
+}
+
+/// Which table a request means.
+pub(super) fn read_table(table_type: i32, name: &str) -> Result<Table, Status> {
+    let neighbor = || {
+        name.parse().map_err(|_why| Status::invalid_argument(format!("\"{name}\" is no neighbour's address")))
+    };
+    match proto::TableType::try_from(table_type) {
+        Ok(proto::TableType::Global) => Ok(Table::Global),
+        Ok(proto::TableType::AdjIn) => neighbor().map(Table::AdjIn),
+        Ok(proto::TableType::AdjOut) => neighbor().map(Table::AdjOut),
+        Ok(proto::TableType::Local) => {
+            let text = "no neighbour has a table of its own: route server clients are not served yet";
+            Err(Status::unimplemented(text))
+        }
+        Ok(proto::TableType::Vrf) => Err(Status::unimplemented("there is only the global table here")),
+        Err(_) => Err(Status::invalid_argument(format!("there is no table of type {table_type}"))),
+    }
+}
+
+/// Which prefixes a request means. GoBGP takes an address for the narrowest prefix that holds it.
+pub(super) fn read_lookup(lookup: &proto::TableLookupPrefix) -> Result<Lookup, Status> {
+    use proto::table_lookup_prefix::Type;
+    let text = &lookup.prefix;
+    let kind = Type::try_from(lookup.r#type).unwrap_or(Type::Exact);
+    if let (Ok(address), Type::Exact) = (text.parse::<IpAddr>(), kind) {
+        return Ok(Lookup::Covering(address));
+    }
+    let address = text.parse::<IpAddr>().ok();
+    let whole = address.and_then(|address| Prefix::new(address, Family::of(address).bits()));
+    let prefix = whole.or_else(|| text.parse().ok());
+    let prefix = prefix
+        .ok_or_else(|| Status::invalid_argument(format!("\"{text}\" is neither a prefix nor an address")))?;
+    Ok(match kind {
+        Type::Exact => Lookup::Exact(prefix),
+        Type::Longer => Lookup::Longer(prefix),
+        Type::Shorter => Lookup::Shorter(prefix),
+    })
+}
+
+/// Reads the name of a path that was put in through the API; none where it is empty.
+pub(super) fn read_uuid(bytes: &[u8]) -> Result<Option<Uuid>, Status> {
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    Uuid::from_slice(bytes).map(Some).map_err(|_why| {
+        Status::invalid_argument(format!("a path's name has 16 bytes, and this one {}", bytes.len()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(text: &str, pattrs: Vec<proto::Any>) -> proto::Path {
+        proto::Path { nlri: Some(attributes::nlri(text.parse().unwrap())), pattrs, ..proto::Path::default() }
+    }
+
+    fn lookup(text: &str, kind: i32) -> Result<Lookup, Status> {
+        read_lookup(&proto::TableLookupPrefix { prefix: text.to_owned(), r#type: kind })
+    }
+
+    #[test]
+    fn a_path_is_read_with_its_prefix() {
+        let (prefix, attributes) = read(&path("10.0.0.0/24", vec![])).unwrap();
+        assert_eq!((prefix.to_string().as_str(), attributes.next_hop), ("10.0.0.0/24", None));
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_is_refused() {
+        let long = proto::IpAddressPrefix { prefix_len: 33, prefix: "10.0.0.0".to_owned() }.pack();
+        let evpn =
+            proto::Any { type_url: "type.googleapis.com/apipb.EVPNIPPrefixRoute".into(), value: vec![] };
+        let next_hop = proto::NextHopAttribute { next_hop: "192.0.2.1".to_owned() }.pack();
+        let six = Some(proto::Family { afi: 2, safi: 1 });
+        for (bad, why) in [
+            (proto::Path::default(), "no prefix"),
+            (proto::Path { nlri: Some(long), ..proto::Path::default() }, "10.0.0.0/33 is no prefix"),
+            (proto::Path { nlri: Some(evpn), ..proto::Path::default() }, "EVPNIPPrefixRoute is not spoken"),
+            (path("2001:db8::/32", vec![next_hop]), "IPv4 next hop"),
+            (proto::Path { family: six, ..path("10.0.0.0/24", vec![]) }, "another family"),
+        ] {
+            let status = read(&bad).unwrap_err();
+            assert!(status.message().contains(why), "{status}");
+        }
+    }
+
+    #[test]
+    fn an_address_means_the_narrowest_prefix_around_it() {
+        let address: IpAddr = "10.0.0.1".parse().unwrap();
+        assert_eq!(lookup("10.0.0.1", 0).unwrap(), Lookup::Covering(address));
+        assert_eq!(lookup("10.0.0.0/8", 0).unwrap(), Lookup::Exact("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(lookup("10.0.0.0/8", 1).unwrap(), Lookup::Longer("10.0.0.0/8".parse().unwrap()));
+        assert_eq!(lookup("10.0.0.1", 2).unwrap(), Lookup::Shorter("10.0.0.1/32".parse().unwrap()));
+        assert!(lookup("x", 0).unwrap_err().message().contains("neither a prefix nor an address"));
+    }
+
+    #[test]
+    fn tables_need_a_neighbour_where_they_are_its() {
+        assert_eq!(read_table(0, "").unwrap(), Table::Global);
+        assert_eq!(read_table(2, "192.0.2.1").unwrap(), Table::AdjIn("192.0.2.1".parse().unwrap()));
+        assert_eq!(read_table(3, "192.0.2.1").unwrap(), Table::AdjOut("192.0.2.1".parse().unwrap()));
+        for (kind, name) in [(2, ""), (1, "192.0.2.1"), (4, "v"), (9, "")] {
+            assert!(read_table(kind, name).is_err(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn a_name_has_sixteen_bytes() {
+        assert_eq!(read_uuid(&[]).unwrap(), None);
+        assert!(read_uuid(&[0; 16]).unwrap().is_some());
+        assert!(read_uuid(&[0; 15]).is_err());
+    }
+}

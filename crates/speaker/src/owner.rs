@@ -1,0 +1,496 @@
+//! The one task that owns the routes. Neighbours' tasks tell it what happened, the API asks it, it gives them UPDATEs.
+//!
+//! It never waits for anybody: commands go out by `try_send`, UPDATEs by credit, and a watcher that falls behind is
+//! dropped. So whatever a neighbour or a client does, the others are served.
+
+mod tables;
+
+use crate::{
+    config::{Config, PeerSettings},
+    engine,
+    handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
+    peer::{self, COMMANDS_MAX, Command, FromPeer, PeerEvent, PeerKey, PeerSetup},
+    route_policy,
+    view::{Event, GlobalView, PeerStatus, PeerView},
+};
+use isthmus_bgp::{
+    Asn, Attributes, Policy, Prefix,
+    rib::{PeerId, Router, RouterConfig},
+    session::{Negotiated, StopReason},
+    wire::ShutdownText,
+};
+use std::{
+    collections::BTreeMap,
+    future::{Future, pending},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+/// Messages of neighbours that may wait for the owner; then they stop reading.
+const EVENTS_WAITING_MAX: usize = 256;
+/// Messages that are taken before UPDATEs go out.
+const EVENTS_AT_ONCE: usize = 64;
+/// Bytes of UPDATEs that are given to a neighbour at once.
+const BATCH_BYTES_MAX: usize = 512 << 10;
+/// Neighbours that may come from dynamic ranges.
+const DYNAMIC_PEERS_MAX: usize = 10_000;
+/// How long neighbours are waited for when the speaker stops.
+const STOP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What comes to the owner from outside.
+pub(crate) struct Inlets {
+    /// Of the API.
+    pub(crate) requests: mpsc::Receiver<Request>,
+    /// Of the listeners.
+    pub(crate) accepted: mpsc::Receiver<(TcpStream, SocketAddr)>,
+    /// New configurations.
+    pub(crate) reloads: mpsc::Receiver<Config>,
+}
+
+/// A neighbour as the owner knows it.
+struct Peer {
+    address: IpAddr,
+    id: PeerId,
+    settings: Arc<PeerSettings>,
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<PeerStatus>,
+    /// What was agreed on last.
+    last: Option<Arc<Negotiated>>,
+    /// Number of the session that is established.
+    epoch: Option<u64>,
+    /// A batch of UPDATEs may go to it.
+    is_ready: bool,
+    is_dynamic: bool,
+}
+
+/// A path of our own.
+struct LocalPath {
+    name: Uuid,
+    since: SystemTime,
+}
+
+pub(crate) struct Owner {
+    config: Config,
+    restarted: bool,
+    policy: Arc<crate::config::RoutePolicy>,
+    policies: (Arc<dyn Policy>, Arc<dyn Policy>),
+    router: Router,
+    peers: BTreeMap<PeerKey, Peer>,
+    by_address: BTreeMap<IpAddr, PeerKey>,
+    by_id: BTreeMap<PeerId, PeerKey>,
+    local: BTreeMap<Prefix, LocalPath>,
+    watchers: Vec<(Watch, mpsc::Sender<Event>)>,
+    events: mpsc::Sender<FromPeer>,
+    next_key: PeerKey,
+    started: Instant,
+    started_at: SystemTime,
+}
+
+/// Owns the routes until `shutdown`, then says goodbye to all neighbours. `restarted`: they kept our routes meanwhile.
+pub(crate) async fn run(
+    config: Config,
+    restarted: bool,
+    mut inlets: Inlets,
+    shutdown: impl Future<Output = ()>,
+) {
+    let (events, mut from_peers) = mpsc::channel(EVENTS_WAITING_MAX);
+    let mut owner = Owner::new(config, restarted, events);
+    owner.start_neighbors();
+    tokio::pin!(shutdown);
+    let mut batch = Vec::new();
+    loop {
+        let timer = owner.router.poll_timeout().map(|at| owner.started + at);
+        tokio::select! {
+            _ = from_peers.recv_many(&mut batch, EVENTS_AT_ONCE) => {
+                batch.drain(..).for_each(|told| owner.told(told));
+            }
+            Some(request) = inlets.requests.recv() => owner.request(request),
+            Some((stream, from)) = inlets.accepted.recv() => owner.accepted(stream, from),
+            Some(config) = inlets.reloads.recv() => owner.reload(config),
+            () = async { match timer { Some(at) => sleep_until(at).await, None => pending().await } } => {
+                owner.router.handle_timeout(owner.started.elapsed());
+            }
+            () = &mut shutdown => break,
+        }
+        owner.tell_changes();
+        owner.send_updates();
+    }
+    owner.stop(&mut from_peers).await;
+}
+
+impl Owner {
+    fn new(config: Config, restarted: bool, events: mpsc::Sender<FromPeer>) -> Self {
+        let policies = route_policy::compile(&config.policy);
+        Self {
+            router: Router::new(router_config(&config, restarted)),
+            policy: Arc::new(config.policy.clone()),
+            policies,
+            config,
+            restarted,
+            peers: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            local: BTreeMap::new(),
+            watchers: Vec::new(),
+            events,
+            next_key: 0,
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+        }
+    }
+
+    fn start_neighbors(&mut self) {
+        for (address, settings) in self.config.neighbors.clone() {
+            self.add_peer(address, Arc::new(settings), false);
+        }
+    }
+
+    fn add_peer(&mut self, address: IpAddr, settings: Arc<PeerSettings>, is_dynamic: bool) -> PeerKey {
+        let key = self.next_key;
+        self.next_key += 1;
+        let (commands, for_task) = mpsc::channel(COMMANDS_MAX);
+        let (publish, status) = watch::channel(PeerStatus::default());
+        let id = self.router.add_peer(engine::peer(&settings, &self.policies));
+        let setup = PeerSetup {
+            key,
+            address,
+            session: engine::session(&settings, self.config.global.router_id, self.restarted),
+            settings: settings.clone(),
+            is_dynamic,
+            commands: for_task,
+            events: self.events.clone(),
+            status: publish,
+        };
+        tokio::spawn(peer::run(setup));
+        let peer = Peer {
+            address,
+            id,
+            settings,
+            commands,
+            status,
+            last: None,
+            epoch: None,
+            is_ready: false,
+            is_dynamic,
+        };
+        self.peers.insert(key, peer);
+        self.by_address.insert(address, key);
+        self.by_id.insert(id, key);
+        key
+    }
+
+    /// Forgets a neighbour and its routes; its task ends by itself.
+    fn remove_peer(&mut self, key: PeerKey, reason: StopReason) {
+        let Some(peer) = self.peers.remove(&key) else { return };
+        self.by_id.remove(&peer.id);
+        if self.by_address.get(&peer.address) == Some(&key) {
+            self.by_address.remove(&peer.address);
+        }
+        self.router.remove_peer(peer.id);
+        let _ = peer.command(Command::End(reason));
+    }
+
+    fn told(&mut self, told: FromPeer) {
+        for event in told.events {
+            self.peer_event(told.peer, event);
+        }
+    }
+
+    fn peer_event(&mut self, key: PeerKey, event: PeerEvent) {
+        let now = self.started.elapsed();
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        match event {
+            PeerEvent::Up { epoch, negotiated } => {
+                (peer.epoch, peer.is_ready) = (Some(epoch), false);
+                self.router.session_up(peer.id, &negotiated, now);
+                peer.last = Some(negotiated);
+            }
+            PeerEvent::Down { graceful } => {
+                (peer.epoch, peer.is_ready) = (None, false);
+                self.router.session_down(peer.id, graceful, now);
+            }
+            PeerEvent::Update(update) => {
+                if let Err(limit) = self.router.receive(peer.id, *update, now) {
+                    tracing::warn!(peer = %peer.address, family = %limit.family, max = limit.max, "too many prefixes: session ends");
+                    let reason = StopReason::PrefixLimit { family: limit.family, max: limit.max };
+                    let _ = peer.command(Command::Stop(reason));
+                }
+            }
+            PeerEvent::Refresh(refresh) => self.router.refresh(peer.id, refresh, now),
+            PeerEvent::Ready { epoch } => peer.is_ready = peer.epoch == Some(epoch),
+            PeerEvent::State => self.tell_state(key),
+            PeerEvent::Ended => {
+                if peer.is_dynamic {
+                    self.remove_peer(key, StopReason::Deconfigured);
+                }
+            }
+        }
+    }
+
+    fn accepted(&mut self, stream: TcpStream, from: SocketAddr) {
+        let address = from.ip().to_canonical();
+        let key = self.by_address.get(&address).copied().or_else(|| self.add_dynamic(address));
+        let Some(peer) = key.and_then(|key| self.peers.get(&key)) else {
+            tracing::debug!(peer = %address, "connection dropped: no neighbour has this address");
+            return;
+        };
+        if peer.command(Command::Accepted(stream)).is_err() {
+            tracing::debug!(peer = %address, "connection dropped: the neighbour's task is ending");
+        }
+    }
+
+    fn add_dynamic(&mut self, address: IpAddr) -> Option<PeerKey> {
+        let range = self.config.dynamic_neighbors.iter().find(|range| range.prefix.contains(&address))?;
+        let settings = Arc::new(range.settings.clone());
+        let known = self.peers.values().filter(|peer| peer.is_dynamic).count();
+        if known >= DYNAMIC_PEERS_MAX {
+            tracing::warn!(peer = %address, "connection dropped: there are {DYNAMIC_PEERS_MAX} dynamic neighbours already");
+            return None;
+        }
+        Some(self.add_peer(address, settings, true))
+    }
+
+    /// Becomes what a new configuration says. Sessions whose settings are the same stay up.
+    fn reload(&mut self, config: Config) {
+        if !engine::is_same_speaker(&self.config, &config) {
+            tracing::error!("configuration not taken: what is under [global] only changes with a restart");
+            return;
+        }
+        let stale: Vec<(PeerKey, StopReason)> =
+            self.peers.iter().filter_map(|(key, peer)| Some((*key, replaced(peer, &config)?))).collect();
+        let changed = stale.len();
+        for (key, reason) in stale {
+            self.remove_peer(key, reason);
+        }
+        let has_new_policy = config.policy != self.config.policy;
+        self.config = config;
+        if has_new_policy {
+            self.policy = Arc::new(self.config.policy.clone());
+            self.policies = route_policy::compile(&self.config.policy);
+            for peer in self.peers.values() {
+                self.router.change_peer(peer.id, engine::peer(&peer.settings, &self.policies));
+            }
+        }
+        let kept = self.peers.len();
+        for (address, settings) in self.config.neighbors.clone() {
+            if !self.by_address.contains_key(&address) {
+                self.add_peer(address, Arc::new(settings), false);
+            }
+        }
+        let (added, policy) = (self.peers.len() - kept, has_new_policy);
+        tracing::info!(kept, added, removed = changed, policy, "configuration reloaded");
+    }
+
+    fn request(&mut self, request: Request) {
+        // Who asked may have left meanwhile; then nobody wants the answer.
+        match request {
+            Request::Global(reply) => drop(reply.send(self.global())),
+            Request::Policy(reply) => drop(reply.send(self.policy.clone())),
+            Request::Ranges(reply) => drop(reply.send(self.config.dynamic_neighbors.clone())),
+            Request::Peers(address, advertised, reply) => {
+                drop(reply.send(self.peer_views(address, advertised)));
+            }
+            Request::Prefixes(table, family, lookups, reply) => {
+                drop(reply.send(self.prefixes(table, family, &lookups)));
+            }
+            Request::Paths(table, prefixes, reply) => drop(reply.send(self.paths(table, &prefixes))),
+            Request::Counts(table, family, reply) => drop(reply.send(self.counts(table, family))),
+            Request::Announce(prefix, attributes, reply) => {
+                let _ = reply.send(self.announce(prefix, *attributes));
+            }
+            Request::Withdraw(what, reply) => drop(reply.send(self.withdraw(what))),
+            Request::Admin(address, action, reply) => drop(reply.send(self.admin(address, &action))),
+            Request::Watch(watch, reply) => {
+                let (events, receiver) = mpsc::channel(EVENTS_MAX);
+                self.watchers.push((watch, events));
+                drop(reply.send(receiver));
+            }
+        }
+    }
+
+    fn global(&self) -> GlobalView {
+        let global = &self.config.global;
+        GlobalView {
+            asn: global.asn,
+            router_id: global.router_id,
+            listen: global.listen.clone(),
+            multipath: global.multipath.is_some(),
+        }
+    }
+
+    fn peer_views(&self, address: Option<IpAddr>, advertised: bool) -> Result<Vec<PeerView>, Refusal> {
+        if let Some(address) = address {
+            return self.peer(address).map(|peer| vec![self.peer_view(peer, advertised)]);
+        }
+        let keys = self.by_address.values();
+        Ok(keys.filter_map(|key| self.peers.get(key)).map(|peer| self.peer_view(peer, advertised)).collect())
+    }
+
+    fn peer(&self, address: IpAddr) -> Result<&Peer, Refusal> {
+        let key = self.by_address.get(&address);
+        key.and_then(|key| self.peers.get(key)).ok_or(Refusal::NoPeer(address))
+    }
+
+    fn peer_view(&self, peer: &Peer, advertised: bool) -> PeerView {
+        PeerView {
+            address: peer.address,
+            settings: peer.settings.clone(),
+            status: peer.status.borrow().clone(),
+            families: self.family_counts(peer, advertised),
+        }
+    }
+
+    fn announce(&mut self, prefix: Prefix, attributes: Attributes) -> Uuid {
+        let name = self.local.get(&prefix).map_or_else(Uuid::new_v4, |local| local.name);
+        self.local.insert(prefix, LocalPath { name, since: SystemTime::now() });
+        self.router.announce(prefix, attributes, self.started.elapsed());
+        name
+    }
+
+    fn withdraw(&mut self, what: Withdrawal) -> Result<(), Refusal> {
+        let prefixes: Vec<Prefix> = match what {
+            Withdrawal::Prefix(prefix) if self.local.contains_key(&prefix) => vec![prefix],
+            Withdrawal::Prefix(prefix) => return Err(Refusal::NoPath(prefix)),
+            Withdrawal::Name(name) => {
+                let named = self.local.iter().find(|(_, local)| local.name == name);
+                vec![*named.ok_or(Refusal::NoName(name))?.0]
+            }
+            Withdrawal::All(family) => {
+                self.local.keys().filter(|prefix| prefix.family() == family).copied().collect()
+            }
+        };
+        for prefix in prefixes {
+            self.local.remove(&prefix);
+            self.router.withdraw(&prefix);
+        }
+        Ok(())
+    }
+
+    fn admin(&mut self, address: Option<IpAddr>, action: &AdminAction) -> Result<(), Refusal> {
+        let addresses: Vec<IpAddr> = match address {
+            Some(address) => vec![self.peer(address)?.address],
+            None => self.by_address.keys().copied().collect(),
+        };
+        for address in addresses {
+            let peer = self.peer(address)?;
+            let (id, is_up) = (peer.id, peer.epoch.is_some());
+            let command = match action {
+                AdminAction::Enable => Command::Start,
+                AdminAction::Disable(text) => {
+                    Command::Stop(StopReason::AdminShutdown(ShutdownText::new(text)))
+                }
+                AdminAction::Reset(text) => Command::Stop(StopReason::AdminReset(ShutdownText::new(text))),
+                AdminAction::SoftIn | AdminAction::SoftOut if !is_up => {
+                    return Err(Refusal::NotEstablished(address));
+                }
+                AdminAction::SoftIn => {
+                    self.router.soft_reset_in(id);
+                    continue;
+                }
+                AdminAction::SoftOut => {
+                    self.router.soft_reset_out(id);
+                    continue;
+                }
+            };
+            peer.command(command).map_err(|_gone| Refusal::NoPeer(address))?;
+        }
+        Ok(())
+    }
+
+    /// Gives UPDATEs to everyone who may have some.
+    fn send_updates(&mut self) {
+        for peer in self.peers.values_mut().filter(|peer| peer.is_ready) {
+            let Some(epoch) = peer.epoch else { continue };
+            let messages = self.router.next_updates(peer.id, BATCH_BYTES_MAX);
+            if !messages.is_empty() {
+                peer.is_ready = false;
+                let _ = peer.command(Command::Updates { epoch, messages });
+            }
+        }
+    }
+
+    /// Tells watchers of best paths that changed, which must be asked for in any case.
+    fn tell_changes(&mut self) {
+        let mut paths = Vec::new();
+        while let Some(change) = self.router.poll_change() {
+            if self.watchers.iter().any(|(watch, _)| watch.best) {
+                paths.push(self.change_view(&change));
+            }
+        }
+        if !paths.is_empty() {
+            let event = Event::Best(paths);
+            self.watchers.retain(|(watch, events)| !watch.best || events.try_send(event.clone()).is_ok());
+        }
+    }
+
+    fn tell_state(&mut self, key: PeerKey) {
+        if !self.watchers.iter().any(|(watch, _)| watch.peers) {
+            return;
+        }
+        let Some(view) = self.peers.get(&key).map(|peer| self.peer_view(peer, false)) else { return };
+        let event = Event::Peer(Box::new(view));
+        self.watchers.retain(|(watch, events)| !watch.peers || events.try_send(event.clone()).is_ok());
+    }
+
+    /// Says goodbye to all, and waits until it is said.
+    async fn stop(mut self, from_peers: &mut mpsc::Receiver<FromPeer>) {
+        tracing::info!(neighbors = self.peers.len(), "speaker stops");
+        let text = StopReason::AdminShutdown(ShutdownText::new("speaker stops"));
+        self.peers.retain(|_, peer| peer.command(Command::End(text.clone())).is_ok());
+        let all_ended = async {
+            while !self.peers.is_empty() {
+                let Some(told) = from_peers.recv().await else { return };
+                if told.events.iter().any(|event| matches!(event, PeerEvent::Ended)) {
+                    self.peers.remove(&told.peer);
+                }
+            }
+        };
+        if timeout(STOP_TIMEOUT, all_ended).await.is_err() {
+            tracing::warn!("some neighbours did not take our goodbye");
+        }
+    }
+}
+
+impl Peer {
+    fn command(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
+        self.commands.try_send(command)
+    }
+}
+
+/// Why a neighbour does not outlive a reload; `None` if it does.
+fn replaced(peer: &Peer, config: &Config) -> Option<StopReason> {
+    let settings = if peer.is_dynamic {
+        let range = config.dynamic_neighbors.iter().find(|range| range.prefix.contains(&peer.address));
+        range.map(|range| &range.settings)
+    } else {
+        config.neighbors.get(&peer.address)
+    };
+    match settings {
+        None => Some(StopReason::Deconfigured),
+        Some(settings) if *settings != *peer.settings => Some(StopReason::ConfigChanged),
+        Some(_) => None,
+    }
+}
+
+fn router_config(config: &Config, restarted: bool) -> RouterConfig {
+    let global = &config.global;
+    let mut router = RouterConfig::new(Asn(global.asn), global.router_id.into());
+    if let Some(multipath) = global.multipath {
+        // The engine counts them in a byte; 0 in the file is "no bound".
+        let bounded = |max: u16| u8::try_from(max).ok().filter(|max| *max > 0).unwrap_or(u8::MAX);
+        router.decision.ebgp_paths_max = bounded(multipath.external_max);
+        router.decision.ibgp_paths_max = bounded(multipath.internal_max);
+    }
+    router.deferral = global.restart_deferral.filter(|_| restarted);
+    router.decision.always_compare_med = global.selection.always_compare_med;
+    router.decision.ignore_as_path_length = global.selection.ignore_as_path_length;
+    router.decision.external_compare_router_id = global.selection.external_compare_router_id;
+    router
+}

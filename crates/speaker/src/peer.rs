@@ -1,0 +1,480 @@
+//! One task for each neighbour: it owns the session and its connections, and never waits for the owner of the routes, so
+//! that keepalives go out and hold timers are kept however long the routes take.
+//!
+//! ```text
+//!  sockets ─▶ Links ─▶ Session ─▶ events ─▶ owner of the routes
+//!     ▲                  │                        │
+//!     └──── keepalives ──┘◀──── commands: UPDATEs, stop, start, accepted connections
+//! ```
+//!
+//! While the owner takes no events, nothing is read: TCP slows the neighbour down. UPDATEs are sent by credit: the owner
+//! gives one batch when the task says that it is ready, and the task is ready again when little is left of it.
+
+mod link;
+
+use crate::{
+    config::PeerSettings,
+    socket,
+    view::{AdminState, Agreement, MessageCounts, PeerStatus, SessionState},
+};
+use futures::{FutureExt, future::BoxFuture};
+use isthmus_bgp::{
+    SessionConfig,
+    session::{
+        ConnectionId, Counters, DownCause, Input, Negotiated, Output, Session, Side, State, StopReason,
+    },
+    wire::{RouteRefresh, ShutdownText, Update},
+};
+use link::{LinkEvent, Links, Piece, READ_BYTES_MAX};
+use std::{
+    future::{pending, poll_fn},
+    io,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    net::TcpStream,
+    sync::{mpsc, watch},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// Commands that may wait for a task. It takes them at once, so more means that it hangs.
+pub(crate) const COMMANDS_MAX: usize = 64;
+/// What is left in the queue when the next batch of UPDATEs is asked for.
+const QUEUE_LOW_BYTES: usize = 256 << 10;
+/// How long TCP may try to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Names a neighbour's task for as long as the speaker runs.
+pub(crate) type PeerKey = u64;
+
+/// What a task tells the owner of the routes.
+#[derive(Debug)]
+pub(crate) struct FromPeer {
+    pub(crate) peer: PeerKey,
+    pub(crate) events: Vec<PeerEvent>,
+}
+
+/// One thing that happened in a session.
+#[derive(Debug)]
+pub(crate) enum PeerEvent {
+    /// It is established, for this many-th time.
+    Up { epoch: u64, negotiated: Arc<Negotiated> },
+    /// It is gone.
+    Down { graceful: bool },
+    /// The neighbour's routes changed.
+    Update(Box<Update>),
+    /// The neighbour wants our routes again, or says so of its own.
+    Refresh(RouteRefresh),
+    /// The next batch of UPDATEs may come.
+    Ready { epoch: u64 },
+    /// The state is another one.
+    State,
+    /// The task has ended.
+    Ended,
+}
+
+/// What the owner tells a task.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Start,
+    Stop(StopReason),
+    /// A connection that the neighbour opened.
+    Accepted(TcpStream),
+    /// Messages with routes, of the session with this number.
+    Updates {
+        epoch: u64,
+        messages: Vec<Arc<[u8]>>,
+    },
+    /// Says this, and ends.
+    End(StopReason),
+}
+
+/// What a task is made of.
+#[derive(Debug)]
+pub(crate) struct PeerSetup {
+    pub(crate) key: PeerKey,
+    pub(crate) address: IpAddr,
+    pub(crate) settings: Arc<PeerSettings>,
+    pub(crate) session: SessionConfig,
+    /// It came by itself, and ends with its connection.
+    pub(crate) is_dynamic: bool,
+    pub(crate) commands: mpsc::Receiver<Command>,
+    pub(crate) events: mpsc::Sender<FromPeer>,
+    pub(crate) status: watch::Sender<PeerStatus>,
+}
+
+/// Runs a neighbour until it is told to end, or for a dynamic one until its connection ends.
+pub(crate) async fn run(setup: PeerSetup) {
+    let task = Task::new(setup);
+    task.run().await;
+}
+
+struct Task {
+    setup: PeerSetup,
+    session: Session,
+    links: Links,
+    dial: Option<BoxFuture<'static, io::Result<TcpStream>>>,
+    started: Instant,
+    next_connection: u64,
+    /// The connection that routes go out on.
+    established: Option<ConnectionId>,
+    epoch: u64,
+    /// A batch was asked for.
+    is_ready_told: bool,
+    pending: Vec<PeerEvent>,
+    dial_error: Option<String>,
+    had_connection: bool,
+    is_ending: bool,
+}
+
+/// What woke the task.
+enum Woken {
+    Command(Option<Command>),
+    Dialed(io::Result<TcpStream>),
+    Link(LinkEvent),
+    /// The owner has room.
+    Room,
+    Timer,
+}
+
+impl Task {
+    fn new(setup: PeerSetup) -> Self {
+        // Differs among neighbours, which is all that it is for.
+        let seed = setup.key ^ u64::from(std::process::id()) << 32;
+        let session = Session::new(setup.session.clone(), seed, Duration::ZERO);
+        Self {
+            setup,
+            session,
+            links: Links::default(),
+            dial: None,
+            started: Instant::now(),
+            next_connection: 0,
+            established: None,
+            epoch: 0,
+            is_ready_told: false,
+            pending: Vec::new(),
+            dial_error: None,
+            had_connection: false,
+            is_ending: false,
+        }
+    }
+
+    async fn run(mut self) {
+        let mut buffer = vec![0; READ_BYTES_MAX];
+        // The first timer starts the session: a connection that is there already finds it waiting.
+        self.session.handle(self.started.elapsed(), Input::Timer);
+        self.outputs();
+        self.publish();
+        loop {
+            let woken = self.wait(&mut buffer).await;
+            self.handle(woken, &buffer);
+            self.links.sweep(Instant::now());
+            self.drop_stalled();
+            self.outputs();
+            self.ask_for_updates();
+            self.tell();
+            self.publish();
+            let is_done = self.is_ending || (self.setup.is_dynamic && self.had_connection);
+            if is_done && self.links.is_empty() {
+                break;
+            }
+        }
+        self.pending.push(PeerEvent::Ended);
+        let last = FromPeer { peer: self.setup.key, events: self.pending };
+        // The owner is gone when the speaker stops; then nobody wants to know.
+        let _ = self.setup.events.send(last).await;
+    }
+
+    async fn wait(&mut self, buffer: &mut [u8]) -> Woken {
+        let may_read = self.pending.is_empty();
+        let until = [
+            self.session.poll_timeout().map(|at| self.started + at),
+            self.links.deadline(),
+            self.stalls_at(),
+        ];
+        let until = until.into_iter().flatten().min();
+        let (links, dial) = (&mut self.links, &mut self.dial);
+        tokio::select! {
+            biased;
+            command = self.setup.commands.recv(), if !self.is_ending => Woken::Command(command),
+            () = async { match until { Some(at) => sleep_until(at).await, None => pending().await } } => Woken::Timer,
+            stream = async { match dial { Some(dial) => dial.await, None => pending().await } } => Woken::Dialed(stream),
+            event = poll_fn(|cx| links.poll_next(cx, may_read, buffer)) => Woken::Link(event),
+            _ = self.setup.events.reserve(), if !may_read => Woken::Room,
+        }
+    }
+
+    fn handle(&mut self, woken: Woken, buffer: &[u8]) {
+        let now = self.started.elapsed();
+        match woken {
+            Woken::Command(Some(command)) => self.command(now, command),
+            // The owner is gone: the process ends.
+            Woken::Command(None) => self.end(now, StopReason::AdminShutdown(ShutdownText::default())),
+            Woken::Dialed(result) => {
+                self.dial = None;
+                match result {
+                    Ok(stream) => {
+                        self.dial_error = None;
+                        self.connected(now, stream, Side::Outgoing);
+                    }
+                    Err(why) => {
+                        tracing::debug!(peer = %self.setup.address, %why, "cannot connect");
+                        self.dial_error = Some(self.dial_failure(&why));
+                        self.session.handle(now, Input::ConnectFailed);
+                    }
+                }
+            }
+            Woken::Link(LinkEvent::Read(connection, bytes)) => {
+                let bytes = buffer.get(..bytes).unwrap_or_default();
+                self.session.handle(now, Input::Received { connection, bytes });
+            }
+            Woken::Link(LinkEvent::Closed(connection)) => {
+                self.session.handle(now, Input::Closed { connection });
+            }
+            Woken::Link(LinkEvent::Wrote) | Woken::Room => {}
+            Woken::Timer => self.session.handle(now, Input::Timer),
+        }
+    }
+
+    fn command(&mut self, now: Duration, command: Command) {
+        match command {
+            Command::Start => self.session.handle(now, Input::Start),
+            Command::Stop(reason) => self.session.handle(now, Input::Stop(reason)),
+            Command::End(reason) => self.end(now, reason),
+            Command::Accepted(stream) => {
+                let peer = self.setup.address;
+                if let Err(why) = socket::tune_accepted(&stream, peer, &self.setup.settings) {
+                    tracing::debug!(%peer, %why, "an accepted connection cannot be set up");
+                    return;
+                }
+                self.connected(now, stream, Side::Incoming);
+            }
+            Command::Updates { epoch, messages } => {
+                let Some(connection) = self.established.filter(|_| epoch == self.epoch) else { return };
+                self.is_ready_told = false;
+                self.session.count_sent_updates(messages.iter().map(|bytes| count_messages(bytes)).sum());
+                for bytes in messages {
+                    self.links.send(connection, Piece::Shared(bytes));
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, now: Duration, reason: StopReason) {
+        self.is_ending = true;
+        self.dial = None;
+        self.session.handle(now, Input::Stop(reason));
+    }
+
+    fn connected(&mut self, now: Duration, stream: TcpStream, side: Side) {
+        let (Ok(local), Ok(peer)) = (stream.local_addr(), stream.peer_addr()) else {
+            // Gone between accept and here.
+            if side == Side::Outgoing {
+                self.session.handle(now, Input::ConnectFailed);
+            }
+            return;
+        };
+        self.had_connection = true;
+        let connection = ConnectionId(self.next_connection);
+        self.next_connection += 1;
+        self.links.add(connection, stream);
+        let (local, peer) = (local.ip().to_canonical(), peer.ip().to_canonical());
+        self.session.handle(now, Input::Connected { connection, side, local, peer });
+    }
+
+    fn outputs(&mut self) {
+        while let Some(output) = self.session.poll_output() {
+            match output {
+                Output::Connect => self.connect(),
+                Output::Send { connection, bytes } => self.links.send(connection, Piece::Own(bytes)),
+                Output::Close { connection } => self.links.close(connection),
+                Output::Up { connection, negotiated } => {
+                    self.established = Some(connection);
+                    self.epoch += 1;
+                    self.is_ready_told = false;
+                    self.went_up(&negotiated);
+                    self.pending.push(PeerEvent::Up { epoch: self.epoch, negotiated });
+                }
+                Output::Down(down) => {
+                    self.established = None;
+                    self.went_down(&down.cause);
+                    self.pending.push(PeerEvent::Down { graceful: down.graceful });
+                }
+                Output::Update(update) => self.pending.push(PeerEvent::Update(update)),
+                Output::Refresh(refresh) => self.pending.push(PeerEvent::Refresh(refresh)),
+                Output::StateChanged(state) => {
+                    tracing::debug!(peer = %self.setup.address, %state, "session changed its state");
+                    self.pending.push(PeerEvent::State);
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self) {
+        let (address, settings) = (self.setup.address, self.setup.settings.clone());
+        self.dial = Some(
+            async move {
+                match timeout(CONNECT_TIMEOUT, socket::connect(address, &settings)).await {
+                    Ok(result) => result,
+                    Err(_late) => Err(io::ErrorKind::TimedOut.into()),
+                }
+            }
+            .boxed(),
+        );
+    }
+
+    fn went_up(&self, negotiated: &Negotiated) {
+        let asn = negotiated.peer_as;
+        tracing::info!(peer = %self.setup.address, %asn, router_id = %negotiated.peer_id, "session established");
+        self.setup.status.send_modify(|status| {
+            status.up_at = Some(SystemTime::now());
+            status.agreement = Some(Agreement {
+                peer_as: negotiated.peer_as,
+                peer_id: negotiated.peer_id,
+                local_address: negotiated.local_address,
+                hold: negotiated.hold,
+                keepalive: negotiated.keepalive,
+                local_capabilities: negotiated.local_capabilities.clone(),
+                peer_capabilities: negotiated.peer_capabilities.clone(),
+            });
+        });
+    }
+
+    fn went_down(&self, cause: &DownCause) {
+        tracing::info!(peer = %self.setup.address, why = %cause, "session ended");
+        self.setup.status.send_modify(|status| {
+            status.down_at = Some(SystemTime::now());
+            status.agreement = None;
+        });
+    }
+
+    /// RFC 9687: who takes nothing for long is dropped without a word, which would wait in the queue too.
+    fn stalls_at(&self) -> Option<Instant> {
+        let (negotiated, _) = self.session.established()?;
+        Some(self.links.stalled_since(self.established?)? + negotiated.send_hold()?)
+    }
+
+    fn drop_stalled(&mut self) {
+        let is_stalled = self.stalls_at().is_some_and(|at| at <= Instant::now());
+        if let Some(connection) = self.established.filter(|_| is_stalled) {
+            tracing::warn!(peer = %self.setup.address, "neighbour takes nothing of what we send: connection dropped");
+            self.links.abort(connection);
+            self.session.handle(self.started.elapsed(), Input::Closed { connection });
+        }
+    }
+
+    fn ask_for_updates(&mut self) {
+        let Some(connection) = self.established.filter(|_| !self.is_ready_told) else { return };
+        if self.links.queued_bytes(connection) < QUEUE_LOW_BYTES {
+            self.is_ready_told = true;
+            self.pending.push(PeerEvent::Ready { epoch: self.epoch });
+        }
+    }
+
+    /// Hands over what happened, if the owner has room.
+    fn tell(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        match self.setup.events.try_reserve() {
+            Ok(place) => {
+                place.send(FromPeer { peer: self.setup.key, events: std::mem::take(&mut self.pending) });
+            }
+            Err(mpsc::error::TrySendError::Full(())) => {}
+            // Nobody wants to know any more.
+            Err(mpsc::error::TrySendError::Closed(())) => self.pending.clear(),
+        }
+    }
+
+    fn publish(&self) {
+        let why = self.why();
+        let queued = self.established.map_or(0, |connection| self.links.queued_bytes(connection));
+        let counters: Counters = *self.session.counters();
+        let down = self.session.last_down().map(|down| &down.cause);
+        let admin = match down {
+            Some(DownCause::Stopped(StopReason::PrefixLimit { .. })) if self.session.is_stopped() => {
+                AdminState::PrefixLimit
+            }
+            _ if self.session.is_stopped() => AdminState::Down,
+            _ => AdminState::Up,
+        };
+        self.setup.status.send_modify(|status| {
+            status.state = shown_state(self.session.state());
+            status.admin = admin;
+            status.received = shown_counts(&counters.received);
+            status.sent = shown_counts(&counters.sent);
+            status.flaps = u32::try_from(counters.downs).unwrap_or(u32::MAX);
+            status.queued_bytes = queued;
+            if status.why != why {
+                status.why = why;
+            }
+        });
+    }
+
+    /// Why the session is not established, for people.
+    fn why(&self) -> String {
+        let state = self.session.state();
+        if state == State::Established {
+            return String::new();
+        }
+        let last = self.session.last_down().map(|down| down.cause.to_string());
+        if self.session.is_stopped() {
+            return last.unwrap_or_else(|| "shut down by configuration (admin-down)".to_owned());
+        }
+        let now = match (state, &self.dial_error) {
+            (State::OpenSent, _) => Some("waiting for its OPEN".to_owned()),
+            (State::OpenConfirm, _) => Some("waiting for its KEEPALIVE".to_owned()),
+            (_, Some(error)) => Some(error.clone()),
+            (_, None) if self.setup.settings.transport.passive => {
+                Some("waiting for it to connect (passive-mode)".to_owned())
+            }
+            (State::Idle, None) if last.is_some() => Some("pauses after a failure".to_owned()),
+            _ => Some("connecting".to_owned()),
+        };
+        [now, last].into_iter().flatten().collect::<Vec<_>>().join("; last: ")
+    }
+
+    fn dial_failure(&self, why: &io::Error) -> String {
+        let what = match why.kind() {
+            io::ErrorKind::ConnectionRefused => "refused".to_owned(),
+            io::ErrorKind::TimedOut => "without an answer".to_owned(),
+            _ => format!("failed: {why}"),
+        };
+        let (address, port) = (self.setup.address, self.setup.settings.transport.remote_port);
+        format!("TCP to {} {what}", std::net::SocketAddr::new(address, port))
+    }
+}
+
+/// Messages in a row, each with its length in bytes 16 and 17 (RFC 4271 section 4.1).
+fn count_messages(mut bytes: &[u8]) -> u64 {
+    let mut count = 0;
+    while let Some(&[high, low]) = bytes.get(16..18) {
+        count += 1;
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        bytes = bytes.get(length.max(1)..).unwrap_or_default();
+    }
+    count
+}
+
+fn shown_state(state: State) -> SessionState {
+    match state {
+        State::Idle => SessionState::Idle,
+        State::Connect => SessionState::Connect,
+        State::Active => SessionState::Active,
+        State::OpenSent => SessionState::OpenSent,
+        State::OpenConfirm => SessionState::OpenConfirm,
+        State::Established => SessionState::Established,
+    }
+}
+
+fn shown_counts(counts: &isthmus_bgp::session::MessageCounts) -> MessageCounts {
+    MessageCounts {
+        open: counts.open,
+        update: counts.update,
+        notification: counts.notification,
+        keepalive: counts.keepalive,
+        refresh: counts.refresh,
+    }
+}

@@ -1,0 +1,313 @@
+//! TCP connections of one neighbour, read and written by one task.
+
+use isthmus_bgp::session::ConnectionId;
+use socket2::SockRef;
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    net::Shutdown,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::Instant};
+
+/// Bytes that are read at once.
+pub(super) const READ_BYTES_MAX: usize = 64 << 10;
+/// Pieces that are written at once.
+const PIECES_MAX: usize = 64;
+/// How long a connection that we end waits for the neighbour to read our last message and end it too.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Something to write.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// For this neighbour alone.
+    Own(Vec<u8>),
+    /// Shared with others.
+    Shared(Arc<[u8]>),
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Own(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Link {
+    id: ConnectionId,
+    stream: TcpStream,
+    pieces: VecDeque<Piece>,
+    /// How much of the first piece is written.
+    written: usize,
+    queued_bytes: usize,
+    /// Since when nothing could be written.
+    stalled_since: Option<Instant>,
+    /// What is left is written, and then it ends.
+    closing: Option<Instant>,
+    is_shut: bool,
+}
+
+/// What happened on a connection.
+#[derive(Debug)]
+pub(super) enum LinkEvent {
+    /// This many bytes are in the buffer.
+    Read(ConnectionId, usize),
+    /// It ended, or broke; it is forgotten already.
+    Closed(ConnectionId),
+    /// Some was written.
+    Wrote,
+}
+
+/// All connections of a neighbour: one, or two while it is settled which stays.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    links: Vec<Link>,
+}
+
+impl Links {
+    pub(super) fn add(&mut self, id: ConnectionId, stream: TcpStream) {
+        self.links.push(Link {
+            id,
+            stream,
+            pieces: VecDeque::new(),
+            written: 0,
+            queued_bytes: 0,
+            stalled_since: None,
+            closing: None,
+            is_shut: false,
+        });
+    }
+
+    /// Whether there is none, not even one that ends.
+    pub(super) fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+
+    /// Queues bytes to be written.
+    pub(super) fn send(&mut self, id: ConnectionId, piece: Piece) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
+            if link.pieces.is_empty() {
+                link.stalled_since = Some(Instant::now());
+            }
+            link.queued_bytes += piece.as_ref().len();
+            link.pieces.push_back(piece);
+        }
+    }
+
+    /// Bytes that wait on a connection.
+    pub(super) fn queued_bytes(&self, id: ConnectionId) -> usize {
+        self.links.iter().find(|link| link.id == id).map_or(0, |link| link.queued_bytes)
+    }
+
+    /// Ends a connection once what is queued is written.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
+            link.closing = Some(Instant::now() + LINGER);
+        }
+    }
+
+    /// Drops a connection at once.
+    pub(super) fn abort(&mut self, id: ConnectionId) {
+        self.links.retain(|link| link.id != id);
+    }
+
+    /// When [`Links::sweep`] has something to do.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.links.iter().filter_map(|link| link.closing).min()
+    }
+
+    /// Drops connections that have lingered long enough.
+    pub(super) fn sweep(&mut self, now: Instant) {
+        self.links.retain(|link| link.closing.is_none_or(|until| now < until));
+    }
+
+    /// Since when the neighbour takes nothing of what is to be written.
+    pub(super) fn stalled_since(&self, id: ConnectionId) -> Option<Instant> {
+        self.links.iter().find(|link| link.id == id).and_then(|link| link.stalled_since)
+    }
+
+    /// The next event. What is read is in `buffer`; nothing is read while `may_read` is false, except to see the end of
+    /// what we ended.
+    pub(super) fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        may_read: bool,
+        buffer: &mut [u8],
+    ) -> Poll<LinkEvent> {
+        let mut index = 0;
+        while let Some(link) = self.links.get_mut(index) {
+            let wrote = link.poll_write(cx);
+            if let Poll::Ready(Ok(())) = wrote {
+                return Poll::Ready(LinkEvent::Wrote);
+            }
+            let read =
+                if may_read || link.closing.is_some() { link.poll_read(cx, buffer) } else { Poll::Pending };
+            let is_broken = matches!(wrote, Poll::Ready(Err(_)));
+            match read {
+                // Whatever comes after our last word is thrown away; look again at once.
+                Poll::Ready(Ok(bytes)) if bytes > 0 && !is_broken && link.closing.is_some() => {}
+                Poll::Ready(Ok(bytes)) if bytes > 0 && !is_broken => {
+                    return Poll::Ready(LinkEvent::Read(link.id, bytes));
+                }
+                Poll::Ready(_) => return self.forget(index),
+                Poll::Pending if is_broken => return self.forget(index),
+                Poll::Pending => index += 1,
+            }
+        }
+        Poll::Pending
+    }
+
+    fn forget(&mut self, index: usize) -> Poll<LinkEvent> {
+        let link = self.links.remove(index);
+        Poll::Ready(LinkEvent::Closed(link.id))
+    }
+}
+
+impl Link {
+    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.stream.poll_read_ready(cx))?;
+            match self.stream.try_read(buffer) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
+    }
+
+    /// Ready when something was written, or the connection broke.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.pieces.is_empty() {
+            if self.closing.is_some() && !self.is_shut {
+                self.is_shut = true;
+                // An error means that it is gone already, which reading finds too.
+                let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+            }
+            return Poll::Pending;
+        }
+        loop {
+            ready!(self.stream.poll_write_ready(cx))?;
+            let skip = self.written;
+            let slices = self.pieces.iter().take(PIECES_MAX).enumerate().map(|(index, piece)| {
+                let bytes = piece.as_ref();
+                IoSlice::new(if index == 0 { bytes.get(skip..).unwrap_or_default() } else { bytes })
+            });
+            let slices: Vec<IoSlice<'_>> = slices.collect();
+            match self.stream.try_write_vectored(&slices) {
+                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
+                Err(why) => return Poll::Ready(Err(why)),
+                Ok(bytes) => {
+                    self.wrote(bytes);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn wrote(&mut self, bytes: usize) {
+        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
+        self.written += bytes;
+        while let Some(first) = self.pieces.front() {
+            let length = first.as_ref().len();
+            if self.written < length {
+                break;
+            }
+            self.written -= length;
+            self.pieces.pop_front();
+        }
+        self.stalled_since = (!self.pieces.is_empty()).then(Instant::now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        time::timeout,
+    };
+
+    const ONE: ConnectionId = ConnectionId(1);
+    const SOON: Duration = Duration::from_secs(10);
+
+    async fn pair() -> (Links, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap());
+        let (far, near) = tokio::join!(far, listener.accept());
+        let mut links = Links::default();
+        links.add(ONE, near.unwrap().0);
+        (links, far.unwrap())
+    }
+
+    async fn next(links: &mut Links, may_read: bool, buffer: &mut [u8]) -> LinkEvent {
+        timeout(SOON, poll_fn(|cx| links.poll_next(cx, may_read, buffer))).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn pieces_arrive_in_order_and_are_counted() {
+        let (mut links, mut far) = pair().await;
+        let big: Arc<[u8]> = vec![7; 3 << 20].into();
+        links.send(ONE, Piece::Own(vec![1, 2]));
+        links.send(ONE, Piece::Shared(big.clone()));
+        links.send(ONE, Piece::Own(vec![3]));
+        assert_eq!(links.queued_bytes(ONE), big.len() + 3);
+        let reading = tokio::spawn(async move {
+            let mut all = vec![0; (3 << 20) + 3];
+            far.read_exact(&mut all).await.unwrap();
+            all
+        });
+        while links.queued_bytes(ONE) > 0 {
+            assert!(links.stalled_since(ONE).is_some());
+            assert!(matches!(next(&mut links, true, &mut []).await, LinkEvent::Wrote));
+        }
+        assert_eq!(links.stalled_since(ONE), None);
+        let all = timeout(SOON, reading).await.unwrap().unwrap();
+        assert_eq!((&all[..3], all.last()), ([1, 2, 7].as_slice(), Some(&3)));
+    }
+
+    #[tokio::test]
+    async fn what_comes_is_read_only_when_it_may() {
+        let (mut links, mut far) = pair().await;
+        far.write_all(b"abc").await.unwrap();
+        let mut buffer = [0; 8];
+        links.send(ONE, Piece::Own(vec![0]));
+        assert!(matches!(next(&mut links, false, &mut buffer).await, LinkEvent::Wrote));
+        assert!(matches!(next(&mut links, true, &mut buffer).await, LinkEvent::Read(ONE, 3)));
+        drop(far);
+        assert!(matches!(next(&mut links, true, &mut buffer).await, LinkEvent::Closed(ONE)));
+        assert!(links.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_last_word_is_heard_even_by_who_talks_on() {
+        let (mut links, mut far) = pair().await;
+        far.write_all(&[9; 1000]).await.unwrap();
+        links.send(ONE, Piece::Own(b"bye".to_vec()));
+        links.close(ONE);
+        assert!(links.deadline().is_some());
+        let reading = tokio::spawn(async move {
+            let mut heard = Vec::new();
+            far.read_to_end(&mut heard).await.map(|_| heard)
+        });
+        let mut buffer = [0; 16];
+        while !matches!(next(&mut links, false, &mut buffer).await, LinkEvent::Closed(ONE)) {}
+        assert_eq!(reading.await.unwrap().unwrap(), b"bye");
+    }
+
+    #[tokio::test]
+    async fn who_does_not_answer_our_end_is_dropped() {
+        let (mut links, _far) = pair().await;
+        links.close(ONE);
+        links.sweep(Instant::now());
+        assert!(!links.is_empty());
+        links.sweep(Instant::now() + LINGER);
+        assert!(links.is_empty());
+    }
+}

@@ -1,0 +1,237 @@
+//! What the speaker shows of itself: copies that its owner hands out, so that nobody else looks into the engine.
+
+use crate::config::PeerSettings;
+use isthmus_bgp::{Asn, Attributes, Family, PathId, Prefix, RouterId, wire::Capability};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+use uuid::Uuid;
+
+/// The speaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GlobalView {
+    /// Its AS.
+    pub asn: u32,
+    /// Its router id.
+    pub router_id: Ipv4Addr,
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Several equal paths are used for one prefix.
+    pub multipath: bool,
+}
+
+/// State of a session (RFC 4271 section 8.2.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionState {
+    /// Nothing is tried.
+    #[default]
+    Idle,
+    /// TCP is being connected.
+    Connect,
+    /// Waiting for the neighbour, or for the next attempt.
+    Active,
+    /// Our OPEN is sent.
+    OpenSent,
+    /// The neighbour's OPEN is accepted.
+    OpenConfirm,
+    /// Routes are exchanged.
+    Established,
+}
+
+/// What an administrator, or a limit, wants of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdminState {
+    /// It shall be up.
+    #[default]
+    Up,
+    /// It is shut down.
+    Down,
+    /// It sent more prefixes than allowed, and waits for an administrator.
+    PrefixLimit,
+}
+
+/// Messages of one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageCounts {
+    /// OPEN.
+    pub open: u64,
+    /// UPDATE.
+    pub update: u64,
+    /// NOTIFICATION.
+    pub notification: u64,
+    /// KEEPALIVE.
+    pub keepalive: u64,
+    /// ROUTE-REFRESH.
+    pub refresh: u64,
+}
+
+impl MessageCounts {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.open + self.update + self.notification + self.keepalive + self.refresh
+    }
+}
+
+/// What the neighbour and we agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Agreement {
+    /// Its AS.
+    pub peer_as: Asn,
+    /// Its router id.
+    pub peer_id: RouterId,
+    /// Our end of the connection.
+    pub local_address: IpAddr,
+    /// Hold time; zero: none.
+    pub hold: Duration,
+    /// Between keepalives.
+    pub keepalive: Duration,
+    /// What we announced.
+    pub local_capabilities: Vec<Capability>,
+    /// What it announced.
+    pub peer_capabilities: Vec<Capability>,
+}
+
+/// How a session is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Its state.
+    pub state: SessionState,
+    /// What is wanted of it.
+    pub admin: AdminState,
+    /// While established.
+    pub agreement: Option<Agreement>,
+    /// Messages from the neighbour.
+    pub received: MessageCounts,
+    /// Messages to the neighbour.
+    pub sent: MessageCounts,
+    /// How often an established session ended.
+    pub flaps: u32,
+    /// When it was established last.
+    pub up_at: Option<SystemTime>,
+    /// When it ended last.
+    pub down_at: Option<SystemTime>,
+    /// Why it is not established; empty where it is.
+    pub why: String,
+    /// Bytes that wait to be sent.
+    pub queued_bytes: usize,
+}
+
+/// Routes of one family of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FamilyCounts {
+    /// Which.
+    pub family: Family,
+    /// Received, with those that were refused.
+    pub received: u64,
+    /// Accepted.
+    pub accepted: u64,
+    /// Sent.
+    pub advertised: u64,
+}
+
+/// A neighbour.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerView {
+    /// Its address.
+    pub address: IpAddr,
+    /// What is set for it.
+    pub settings: Arc<PeerSettings>,
+    /// How the session is.
+    pub status: PeerStatus,
+    /// Its routes.
+    pub families: Vec<FamilyCounts>,
+}
+
+/// Who sent a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceView {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its AS.
+    pub asn: Asn,
+    /// Its router id.
+    pub router_id: RouterId,
+    /// Whether the AS is another than ours.
+    pub external: bool,
+}
+
+/// A path to a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "marks that are shown beside a path, each for itself")]
+pub struct PathView {
+    /// Where it leads.
+    pub prefix: Prefix,
+    /// The sender's number of it (RFC 7911).
+    pub path_id: PathId,
+    /// What it carries.
+    pub attributes: Arc<Attributes>,
+    /// Who sent it; `None`: it is our own.
+    pub source: Option<SourceView>,
+    /// When it came, if that is kept.
+    pub received_at: Option<SystemTime>,
+    /// It is the best one.
+    pub best: bool,
+    /// It was refused.
+    pub filtered: bool,
+    /// Its sender is away, and it is kept nevertheless.
+    pub stale: bool,
+    /// It is gone: only in changes.
+    pub withdrawn: bool,
+    /// Name of a path that was put in through the API.
+    pub uuid: Option<Uuid>,
+}
+
+/// A prefix and the paths to it, the best first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DestinationView {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// The paths.
+    pub paths: Vec<PathView>,
+}
+
+/// Which routes are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// All eligible ones.
+    Global,
+    /// What this neighbour sent.
+    AdjIn(IpAddr),
+    /// What it was sent.
+    AdjOut(IpAddr),
+}
+
+/// Which prefixes of a table are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// This one.
+    Exact(Prefix),
+    /// This one and what is within.
+    Longer(Prefix),
+    /// This one and what it is within.
+    Shorter(Prefix),
+    /// The narrowest one with this address.
+    Covering(IpAddr),
+}
+
+/// How many routes a table has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Prefixes.
+    pub destinations: u64,
+    /// Paths.
+    pub paths: u64,
+    /// Accepted paths of what a neighbour sent.
+    pub accepted: u64,
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A session changed its state.
+    Peer(Box<PeerView>),
+    /// Best paths changed.
+    Best(Vec<PathView>),
+}
