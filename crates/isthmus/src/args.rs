@@ -1,7 +1,7 @@
 //! The words of the command line. Each area's own are beside what they do, in `commands`.
 
 use crate::{
-    commands::{app, cluster, daemon, endpoint, flows, ipam, node, policy, pool, status, version, why},
+    commands::{app, bgp, cluster, daemon, endpoint, flows, ipam, node, policy, pool, status, version, why},
     terminal::Color,
 };
 use clap::{Args, Parser, Subcommand};
@@ -69,6 +69,9 @@ pub enum Command {
     /// Shows hosts, and cleans them up.
     #[command(subcommand, after_help = "Examples:\n  isthmus node list\n  isthmus node cleanup --yes")]
     Node(node::NodeCommand),
+    /// Speaks BGP: with routers, as a route reflector.
+    #[command(subcommand, after_help = "Examples:\n  isthmus bgp run -c gobgpd.conf\n  isthmus bgp summary")]
+    Bgp(bgp::BgpCommand),
     /// Shows addresses: who has them, and how many are left.
     #[command(subcommand, after_help = "Examples:\n  isthmus ipam show\n  isthmus ipam show --blocks")]
     Ipam(ipam::IpamCommand),

@@ -1,6 +1,7 @@
 //! What the words do.
 
 pub mod app;
+pub mod bgp;
 pub mod cluster;
 pub mod daemon;
 pub mod endpoint;
@@ -166,6 +167,7 @@ fn run(command: Command, session: &mut Session) -> Result<Exit, Failure> {
         Command::Ipam(command) => wait(ipam::run(command, session)),
         Command::Cluster(command) => wait(cluster::run(command, session)),
         Command::Pool(command) => wait(pool::run(command, session)),
+        Command::Bgp(command) => bgp::run(command, session),
         Command::Server(args) => daemon::server(&args, session),
         Command::Agent(args) => daemon::agent(&args, session),
         Command::Demo(args) => Ok(Exit::Other(isthmus_testbed::demo::run(args))),

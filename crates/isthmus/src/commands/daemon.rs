@@ -283,7 +283,7 @@ fn text(file: Option<&Path>, usual: &str) -> Result<(String, String), Failure> {
 }
 
 /// Runs a daemon until SIGTERM or SIGINT.
-fn until_signal<F, E>(what: &str, daemon: impl FnOnce(Stop) -> F) -> Result<Exit, Failure>
+pub(super) fn until_signal<F, E>(what: &str, daemon: impl FnOnce(Stop) -> F) -> Result<Exit, Failure>
 where
     F: Future<Output = Result<(), E>>,
     E: Error + 'static,
@@ -299,7 +299,8 @@ where
     Ok(Exit::Yes)
 }
 
-type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// What ends with the first signal that asks the process to stop.
+pub(super) type Stop = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Ends with the first signal that asks the process to stop.
 fn stop() -> io::Result<Stop> {

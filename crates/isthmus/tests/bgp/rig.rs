@@ -1,0 +1,202 @@
+//! Two namespaces with a link between them, and daemons in them. All goes when the rig is dropped.
+
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+use tempfile::TempDir;
+
+/// How long anything may take that works at all.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How often is looked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+pub(crate) struct Rig {
+    ours: String,
+    theirs: String,
+    directory: TempDir,
+}
+
+fn sh(command: &str) {
+    let output = Command::new("sh").args(["-ec", command]).output().unwrap();
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Rig {
+    /// `None` where tests like this cannot be; in CI that is a failure.
+    pub(crate) fn open(name: &str) -> Option<Self> {
+        let needs = "test $(id -u) = 0 && command -v ip && PATH=$PATH:/usr/sbin:/sbin command -v bird && command -v gobgpd";
+        if !Command::new("sh").args(["-ec", needs]).output().unwrap().status.success() {
+            assert!(std::env::var_os("CI").is_none(), "skipped in CI: needs root, ip, bird and gobgpd");
+            eprintln!("skipped: needs root, ip, bird and gobgpd");
+            return None;
+        }
+        let prefix = format!("bgt{}{name}", std::process::id());
+        let (ours, theirs) = (format!("{prefix}-a"), format!("{prefix}-b"));
+        let rig = Self { ours, theirs, directory: tempfile::tempdir().unwrap() };
+        let Self { ours, theirs, .. } = &rig;
+        sh(&format!("ip netns add {ours}; ip netns add {theirs}"));
+        sh(&format!("ip -n {ours} link add eth0 type veth peer name eth0 netns {theirs}"));
+        for (namespace, n) in [(ours, 1), (theirs, 2)] {
+            sh(&format!(
+                "ip -n {namespace} link set lo up; ip -n {namespace} link set eth0 up; \
+                 ip -n {namespace} addr add 10.99.0.{n}/24 dev eth0; ip -n {namespace} addr add fd99::{n}/64 dev eth0 nodad"
+            ));
+        }
+        Some(rig)
+    }
+
+    /// The stock client against our speaker.
+    pub(crate) fn gobgp(&self, line: &str) -> String {
+        run(&self.ours, "gobgp", line)
+    }
+
+    /// The stock client against their gobgpd.
+    pub(crate) fn gobgp_there(&self, line: &str) -> String {
+        run(&self.theirs, "gobgp", line)
+    }
+
+    pub(crate) fn isthmus(&self, line: &str) -> String {
+        run(&self.ours, env!("CARGO_BIN_EXE_isthmus"), line)
+    }
+
+    /// Waits until what `look` says is as it shall be; prints everything when it does not become so.
+    pub(crate) fn wait_ours(&self, what: &str, look: impl Fn() -> String, is_so: impl Fn(&str) -> bool) {
+        let text = wait(look, is_so);
+        if let Err(text) = text {
+            let log = fs::read_to_string(self.directory.path().join("isthmus.log")).unwrap_or_default();
+            panic!("{what}: not in {PATIENCE:?}\n{text}\nlog:\n{log}");
+        }
+    }
+
+    /// Says that the test is through; dropping cleans up in any case.
+    pub(crate) fn finish(self) {
+        drop(self);
+    }
+}
+
+fn run(namespace: &str, program: &str, line: &str) -> String {
+    let command = Command::new("ip")
+        .args(["netns", "exec", namespace, program])
+        .args(line.split_whitespace())
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .output();
+    let output = command.unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+fn wait(look: impl Fn() -> String, is_so: impl Fn(&str) -> bool) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        let text = look();
+        if is_so(&text) {
+            return Ok(());
+        }
+        if Instant::now() > until {
+            return Err(text);
+        }
+        // Between two looks at a condition with a deadline.
+        thread::sleep(LOOK_AGAIN);
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        for namespace in [&self.ours, &self.theirs] {
+            let _ = Command::new("ip").args(["netns", "del", namespace]).output();
+        }
+    }
+}
+
+/// A daemon in one of the namespaces, by its own process id.
+pub(crate) struct Daemon {
+    child: Child,
+    config: PathBuf,
+    control: Option<PathBuf>,
+}
+
+impl Daemon {
+    fn start(rig: &Rig, namespace: &str, name: &str, program: &str, args: &[&str], text: &str) -> Self {
+        let config = rig.directory.path().join(format!("{name}.conf"));
+        fs::write(&config, text).unwrap();
+        let log = File::create(rig.directory.path().join(format!("{name}.log"))).unwrap();
+        // `ip netns exec` becomes the program, so that its process id is the daemon's.
+        let child = Command::new("ip")
+            .args(["netns", "exec", namespace, program])
+            .args(args)
+            .arg(&config)
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child, config, control: None }
+    }
+
+    pub(crate) fn isthmus(rig: &Rig, text: &str) -> Self {
+        let args = ["bgp", "run", "--log", "info,isthmus_speaker=debug", "--log-format", "text", "-c"];
+        Self::start(rig, &rig.ours, "isthmus", env!("CARGO_BIN_EXE_isthmus"), &args, text)
+    }
+
+    pub(crate) fn bird(rig: &Rig, text: &str) -> Self {
+        let socket = rig.directory.path().join("bird.ctl");
+        let args = ["-f", "-s", socket.to_str().unwrap(), "-c"];
+        let mut daemon = Self::start(rig, &rig.theirs, "bird", "bird", &args, text);
+        daemon.control = Some(socket);
+        daemon
+    }
+
+    pub(crate) fn gobgpd(rig: &Rig, text: &str) -> Self {
+        Self::start(rig, &rig.theirs, "gobgpd", "gobgpd", &["-t", "toml", "-f"], text)
+    }
+
+    /// Asks BIRD.
+    pub(crate) fn control(&self, line: &str) -> String {
+        let socket = self.control.as_ref().unwrap();
+        let mut asked = Command::new("birdc");
+        asked.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").arg("-s").arg(socket);
+        let output = asked.args(line.split_whitespace()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    pub(crate) fn wait(&self, what: &str, line: &str, is_so: impl Fn(&str) -> bool) {
+        if let Err(text) = wait(|| self.control(line), is_so) {
+            panic!("{what}: not in {PATIENCE:?}\n{line}\n{text}");
+        }
+    }
+
+    fn signal(&self, signal: &str) {
+        sh(&format!("kill -{signal} {}", self.child.id()));
+    }
+
+    /// Writes another configuration, and has it read.
+    pub(crate) fn reload(&self, text: &str) {
+        fs::write(&self.config, text).unwrap();
+        self.signal("HUP");
+    }
+
+    /// Asks it to end, and waits until it has, without an error.
+    pub(crate) fn terminate(mut self) {
+        self.signal("TERM");
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            thread::sleep(LOOK_AGAIN);
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
