@@ -167,8 +167,11 @@ fn an_administrator_shuts_down_lets_up_and_resets_with_the_stock_client() {
     rig.gobgp("neighbor 10.99.0.2 enable");
     rig.wait_ours("it comes back", neighbor, |text| text.contains("Establ"));
     rig.gobgp("neighbor 10.99.0.2 softreset");
-    let summary = rig.isthmus("bgp summary");
-    assert!(summary.contains("Established") && summary.contains("10/10/"), "{summary}");
+    rig.wait_ours(
+        "its routes are back",
+        || rig.isthmus("bgp summary"),
+        |text| text.contains("Established") && text.contains("10/10/"),
+    );
     bird.wait("still up", "show protocols ours", |text| text.contains("Established"));
     rig.finish();
 }
@@ -219,5 +222,46 @@ fn why_a_session_is_not_up_is_told() {
     );
     let _bird = Daemon::bird(&rig, &bird(&format!("65009;\n  neighbor 10.99.0.1 as 64511;\n  {IPV4_ALL}")));
     rig.wait_ours("a wrong AS is told", || rig.isthmus("bgp summary"), |text| text.contains("(2/2)"));
+    rig.finish();
+}
+
+/// What the stock client prints, to be read in the snapshot. Times and counts of messages are not the same twice.
+#[test]
+fn the_stock_client_prints_what_it_prints_of_gobgpd() {
+    let Some(rig) = Rig::open("tr") else { return };
+    let bird = Daemon::bird(&rig, &bird(&format!("65002;\n  neighbor 10.99.0.1 as 64511;\n  {IPV4_ALL}")));
+    let policy = "[global.apply-policy.config]\nimport-policy-list = [\"p\"]\n\
+        [[defined-sets.prefix-sets]]\nprefix-set-name = \"ps\"\nprefix-list = [{ ip-prefix = \"10.2.8.0/23\", masklength-range = \"24..24\" }]\n\
+        [[policy-definitions]]\nname = \"p\"\n\
+        [[policy-definitions.statements]]\nname = \"no-eight\"\n\
+        [policy-definitions.statements.conditions.match-prefix-set]\nprefix-set = \"ps\"\n\
+        [policy-definitions.statements.actions]\nroute-disposition = \"reject-route\"\n";
+    let _ours = Daemon::isthmus(&rig, &format!("{}{policy}", ours("peer-as = 65002\n")));
+    rig.wait_ours("the routes come", || rig.gobgp("global rib summary"), |text| text.contains("Path: 8"));
+    rig.gobgp("global rib add 10.1.0.0/24 med 7 community 64511:1 large-community 1:2:3");
+    bird.wait("ours goes", "show route protocol ours", |text| text.contains("10.1.0.0/24"));
+    let mut transcript = String::new();
+    for line in [
+        "global",
+        "neighbor",
+        "neighbor 10.99.0.2",
+        "neighbor 10.99.0.9",
+        "neighbor 10.99.0.2 adj-in",
+        "neighbor 10.99.0.2 adj-out",
+        "neighbor 10.99.0.2 accepted",
+        "global rib",
+        "global rib 10.2.3.4",
+        "global rib 10.2.0.0/22 longer-prefixes",
+        "global rib summary",
+        "global policy",
+        "policy",
+        "policy prefix",
+        "vrf",
+        "bmp",
+        "rpki server",
+    ] {
+        transcript.extend(["$ gobgp ", line, "\n", &rig.gobgp(line)]);
+    }
+    insta::assert_snapshot!(rig::without_times(&transcript));
     rig.finish();
 }

@@ -181,8 +181,14 @@ impl Owner {
         };
         Ok(match table {
             Table::Global => {
-                let (destinations, paths) = self.router.totals(family);
-                TableCounts { destinations: destinations as u64, ..counts(paths, 0) }
+                // What cannot be used is not in this table, though the engine keeps it beside what can.
+                let usable = |one: rib::Destination<'_>| {
+                    one.paths.iter().filter(|path| path.exclusion.is_none()).count()
+                };
+                let destinations = self.router.destinations(family).map(usable).filter(|paths| *paths > 0);
+                let (destinations, paths) =
+                    destinations.fold((0, 0), |(all, sum), paths| (all + 1, sum + paths));
+                TableCounts { destinations, ..counts(paths, 0) }
             }
             Table::AdjIn(address) => {
                 let found = self.router.counts(self.peer(address)?.id, family);
