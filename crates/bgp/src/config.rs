@@ -160,7 +160,7 @@ pub struct PeerConfig {
     pub prefix_limits: BTreeMap<Family, PrefixLimit>,
     /// What is taken from the peer.
     pub import: Arc<dyn Policy>,
-    /// What is sent to the peer.
+    /// What is sent to the peer. Peers share what is encoded for them only if they have the very same `Arc`.
     pub export: Arc<dyn Policy>,
 }
 

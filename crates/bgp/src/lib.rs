@@ -19,6 +19,7 @@ pub mod config;
 pub mod number;
 pub mod policy;
 pub mod prefix;
+pub mod rib;
 pub mod session;
 pub mod wire;
 
@@ -30,3 +31,5 @@ pub use config::{GracefulRestart, PeerConfig, PrefixLimit, RemovePrivateAs, Sess
 pub use number::{AfiSafi, Asn, Family, FamilySet, RouterId};
 pub use policy::{AcceptAll, Candidate, Neighbor, Policy, RejectAll, Verdict};
 pub use prefix::{Nlri, PathId, Prefix};
+pub use rib::{PeerId, Router, RouterConfig};
+pub use session::{Negotiated, PeerKind, Session};

@@ -1,0 +1,199 @@
+//! What one can see of the routes.
+
+use super::{
+    Peer, Router, Source, Teller,
+    decision::{Contender, Step, compare},
+    export::Exporter,
+    peer::{Counts, PeerId},
+    table::{Exclusion, Path, Slot, Staleness},
+    teller,
+};
+use crate::{
+    attributes::Attributes,
+    number::Family,
+    prefix::{Nlri, PathId, Prefix},
+};
+use std::{cmp::Ordering, sync::Arc, time::Duration};
+
+/// A path to a destination.
+#[derive(Clone, Copy, Debug)]
+pub struct PathView<'a> {
+    /// What it carries, after the import policy.
+    pub attributes: &'a Arc<Attributes>,
+    /// What it carried when it came.
+    pub received: &'a Arc<Attributes>,
+    /// Who announced it; `None` for our own.
+    pub source: Option<PeerId>,
+    /// The number that the peer gave it.
+    pub path_id: PathId,
+    /// The number that we give it.
+    pub local_id: PathId,
+    /// When it came, in whole seconds.
+    pub since: Duration,
+    /// Why it cannot be used.
+    pub exclusion: Option<Exclusion>,
+    /// Whether its peer stands by it.
+    pub staleness: Staleness,
+    /// It is the best.
+    pub best: bool,
+    /// It is used: the best, or as good.
+    pub used: bool,
+    /// What makes the best one better; `None` for the best and for excluded ones.
+    pub worse_by: Option<Step>,
+}
+
+/// A destination with all paths to it, the best first.
+#[derive(Clone, Debug)]
+pub struct Destination<'a> {
+    /// Where it is.
+    pub prefix: Prefix,
+    /// All paths, excluded ones too.
+    pub paths: Vec<PathView<'a>>,
+}
+
+/// A destination whose used paths are others than before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it is.
+    pub prefix: Prefix,
+    /// The paths that are used now, the best first: who announced it (`None` for our own), and what it carries. None at
+    /// all: it cannot be reached any longer.
+    pub used: Vec<(Option<PeerId>, Arc<Attributes>)>,
+}
+
+impl Router {
+    /// The next destination that changed, each once however often it did. `None` while waiting for the peers' routes
+    /// after a restart, so that nothing is taken from the kernel too early.
+    pub fn poll_change(&mut self) -> Option<Change> {
+        if self.is_deferring() {
+            return None;
+        }
+        let number = self.changed.next_from(self.changed_from).or_else(|| self.changed.next_from(0))?;
+        self.changed.remove(number);
+        self.changed_from = number + 1;
+        let slot = self.table.slot(number)?;
+        let used = slot.paths.as_slice().iter().take(slot.used.into());
+        let used = used.map(|path| (path.source.peer(), Arc::clone(&path.attributes))).collect();
+        Some(Change { prefix: slot.prefix, used })
+    }
+
+    /// All destinations of a family that have a path, in no particular order.
+    pub fn destinations(&self, family: Family) -> impl Iterator<Item = Destination<'_>> {
+        self.table
+            .iter()
+            .map(|(_, slot)| slot)
+            .filter(move |slot| slot.prefix.family() == family && !slot.paths.as_slice().is_empty())
+            .map(|slot| self.destination(slot))
+    }
+
+    /// One destination, if it has a path.
+    pub fn lookup(&self, prefix: &Prefix) -> Option<Destination<'_>> {
+        let slot = self.table.slot(self.table.find(prefix)?)?;
+        (!slot.paths.as_slice().is_empty()).then(|| self.destination(slot))
+    }
+
+    /// How many destinations have a path, and how many paths there are.
+    pub fn totals(&self, family: Family) -> (usize, usize) {
+        let slots = self.table.iter().map(|(_, slot)| slot).filter(|slot| slot.prefix.family() == family);
+        slots
+            .map(|slot| slot.paths.as_slice().len())
+            .filter(|paths| *paths > 0)
+            .fold((0, 0), |(destinations, all), paths| (destinations + 1, all + paths))
+    }
+
+    /// How many different attribute sets are kept.
+    pub fn attribute_sets(&self) -> usize {
+        self.interner.len()
+    }
+
+    /// What a peer announced, excluded paths too: its Adj-RIB-In.
+    pub fn adj_in(&self, id: PeerId) -> impl Iterator<Item = (Prefix, PathView<'_>)> {
+        let source = Source::from(id);
+        self.table.iter().flat_map(move |(_, slot)| {
+            let own = slot.paths.as_slice().iter().enumerate().filter(move |(_, path)| path.source == source);
+            own.map(move |(place, path)| (slot.prefix, self.path_view(slot, place, path)))
+        })
+    }
+
+    /// What a peer was told, or will be once it has taken what waits for it: its Adj-RIB-Out.
+    pub fn adj_out(&self, id: PeerId) -> Vec<(Nlri, Attributes)> {
+        let group = self.peer(id).and_then(|peer| self.groups.get(peer.group?.0)?.as_ref());
+        let Some(group) = group else { return Vec::new() };
+        let exporter = Exporter {
+            key: &group.key,
+            policy: &*group.policy,
+            peers: &self.peers,
+            client_to_client: self.config.client_to_client,
+        };
+        let own = Source::from(id);
+        let mut told = Vec::new();
+        let mut tell = |slot: &Slot, path: &Path, local_id: u16| {
+            let Some(admitted) = exporter.admit(&slot.prefix, path) else { return };
+            let dressed = exporter.dress(path, admitted.changed.as_deref(), slot.prefix.family());
+            told.extend(dressed.map(|attributes| (slot.nlri(local_id), attributes)));
+        };
+        for (number, slot) in self.table.iter() {
+            let sent = group.sent(number);
+            if let Some(best) = slot.best().filter(|best| best.source == sent && sent != own) {
+                tell(slot, best, 0);
+            }
+            for sent in group.sent_paths(number).iter().filter(|sent| sent.source != own) {
+                let path = slot.paths.as_slice().iter().find(|path| path.local_id == sent.local_id);
+                if let Some(path) = path {
+                    tell(slot, path, sent.local_id);
+                }
+            }
+        }
+        told
+    }
+
+    /// How many paths of a family a peer announced.
+    pub fn counts(&self, id: PeerId, family: Family) -> Counts {
+        self.peer(id).map_or(Counts::default(), |peer| peer.counts[family as usize])
+    }
+
+    /// How many destinations of a family a peer was told, or will be. Looks at all destinations.
+    pub fn advertised(&self, id: PeerId, family: Family) -> usize {
+        let group = self.peer(id).and_then(|peer| self.groups.get(peer.group?.0)?.as_ref());
+        group.map_or(0, |group| {
+            let of_family = self.table.iter().filter(|(_, slot)| slot.prefix.family() == family);
+            of_family.filter(|(number, _)| group.told(*number, id)).count()
+        })
+    }
+
+    fn destination<'a>(&'a self, slot: &'a Slot) -> Destination<'a> {
+        let paths = slot.paths.as_slice().iter().enumerate();
+        let paths = paths.map(|(place, path)| self.path_view(slot, place, path)).collect();
+        Destination { prefix: slot.prefix, paths }
+    }
+
+    fn path_view<'a>(&'a self, slot: &'a Slot, place: usize, path: &'a Path) -> PathView<'a> {
+        let best = slot.best().filter(|_| place > 0 && path.exclusion.is_none());
+        PathView {
+            attributes: &path.attributes,
+            received: path.received(),
+            source: path.source.peer(),
+            path_id: path.path_id,
+            local_id: PathId(path.local_id.into()),
+            since: Duration::from_secs(path.since.into()),
+            exclusion: path.exclusion,
+            staleness: path.staleness,
+            best: place == 0 && slot.used > 0,
+            used: place < usize::from(slot.used),
+            worse_by: best.and_then(|best| worse_by(best, path, &self.peers, self.config.decision)),
+        }
+    }
+}
+
+/// What makes `best` better than another path. Where it is only better than a third one that is better than `path`,
+/// because of a MED, the MED is the reason.
+fn worse_by(best: &Path, path: &Path, peers: &[Option<Peer>], config: super::DecisionConfig) -> Option<Step> {
+    let contender = |path| -> Contender<'_> {
+        let teller: Teller = teller(path, peers);
+        Contender { path, teller }
+    };
+    match compare(&contender(best), &contender(path), true, config)? {
+        (Ordering::Less, step) => Some(step),
+        _ => Some(Step::Med),
+    }
+}
