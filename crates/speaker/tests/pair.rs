@@ -1,0 +1,231 @@
+//! Two speakers on loopback addresses, each asked through its own API. Needs no privilege.
+#![forbid(unsafe_code)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+use isthmus_speaker::{
+    Client, Config, Family, Options,
+    client::{Direction, Route, RoutesAsked},
+    gobgp::proto::{self, gobgp_api_client::GobgpApiClient, peer_state::SessionState},
+};
+use std::{future::Future, net::SocketAddr, time::Duration};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+/// How long anything may take that works at all.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often is looked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// One speaker at 127.0.x.1 while the test runs.
+struct Speaker {
+    api: SocketAddr,
+    reloads: mpsc::Sender<Config>,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Speaker {
+    async fn start(text: &str) -> Self {
+        // The port is free again for the speaker; nobody else takes ports of this kind from the kernel by name.
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let api = free.local_addr().unwrap();
+        drop(free);
+        let (reloads, to_reload) = mpsc::channel(1);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let config = config(text);
+        let running = tokio::spawn(async move {
+            let options = Options { api: Some(api), restarted: false };
+            let stopped = async { drop(stopped.await) };
+            isthmus_speaker::run(config, options, to_reload, stopped).await.unwrap();
+        });
+        Self { api, reloads, stop, running }
+    }
+
+    async fn client(&self) -> Client {
+        let address = self.api.to_string();
+        wait("the API answers", || async { Client::connect(&address).await.ok() }).await
+    }
+
+    async fn raw(&self) -> GobgpApiClient<tonic::transport::Channel> {
+        let _ = self.client().await;
+        GobgpApiClient::connect(format!("http://{}", self.api)).await.unwrap()
+    }
+
+    /// Adds a path as the stock client does.
+    async fn announce(&self, prefix: &str) {
+        let (address, len) = prefix.split_once('/').unwrap();
+        let nlri = prost::Message::encode_to_vec(&proto::IpAddressPrefix {
+            prefix_len: len.parse().unwrap(),
+            prefix: address.to_owned(),
+        });
+        let nlri =
+            proto::Any { type_url: "type.googleapis.com/apipb.IPAddressPrefix".to_owned(), value: nlri };
+        let path = proto::Path { nlri: Some(nlri), ..proto::Path::default() };
+        let request = proto::AddPathRequest { path: Some(path), ..proto::AddPathRequest::default() };
+        let answer = self.raw().await.add_path(request).await.unwrap();
+        assert_eq!(answer.into_inner().uuid.len(), 16);
+    }
+
+    async fn peer(&self) -> proto::Peer {
+        let peers = self.client().await.peers(None).await.unwrap();
+        peers.into_iter().next().unwrap_or_default()
+    }
+
+    async fn wait_peer(&self, what: &str, is_so: impl Fn(&proto::PeerState) -> bool) -> proto::Peer {
+        wait(what, || async {
+            let peer = self.peer().await;
+            is_so(peer.state.as_ref()?).then_some(peer)
+        })
+        .await
+    }
+
+    async fn wait_up(&self) -> proto::Peer {
+        self.wait_peer("the session comes up", |state| state.session_state() == SessionState::Established)
+            .await
+    }
+
+    async fn routes(&self, neighbor: Option<(&str, Direction)>) -> Vec<Route> {
+        let neighbor = neighbor.map(|(address, direction)| (address.parse().unwrap(), direction));
+        let asked = RoutesAsked { neighbor, family: Family::Ipv4Unicast, prefix: None, longer: false };
+        let mut routes = Vec::new();
+        self.client().await.routes(&asked, |route| routes.push(route)).await.unwrap();
+        routes
+    }
+
+    async fn wait_routes(&self, what: &str, count: usize) -> Vec<Route> {
+        wait(what, || async {
+            let routes = self.routes(None).await;
+            (routes.len() == count).then_some(routes)
+        })
+        .await
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        tokio::time::timeout(PATIENCE, self.running).await.unwrap().unwrap();
+    }
+}
+
+async fn wait<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn() -> F) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}: not in {PATIENCE:?}");
+        // Between two looks at a condition with a deadline.
+        sleep(LOOK_AGAIN).await;
+    }
+}
+
+fn config(text: &str) -> Config {
+    Config::from_toml(text, "f").unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+/// A speaker at 127.0.`net`.`own` with the other as its neighbour. Each test has a net of its own.
+fn text(net: u8, own: u8, other: u8, rest: &str) -> String {
+    let (asn, peer_as) = (65_000 + u32::from(own), 65_000 + u32::from(other));
+    format!(
+        "[global.config]\nas = {asn}\nrouter-id = \"10.0.0.{own}\"\nport = 17900\nlocal-address-list = [\"127.0.{net}.{own}\"]\n\
+         [[neighbors]]\n[neighbors.config]\nneighbor-address = \"127.0.{net}.{other}\"\npeer-as = {peer_as}\n\
+         [neighbors.transport.config]\nremote-port = 17900\nlocal-address = \"127.0.{net}.{own}\"\n{rest}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_go_over_and_go_away_with_the_session() {
+    let one = Speaker::start(&text(11, 1, 2, "")).await;
+    let two = Speaker::start(&text(11, 2, 1, "")).await;
+    one.announce("10.1.0.0/24").await;
+    two.wait_up().await;
+    let routes = two.wait_routes("the route comes", 1).await;
+    assert_eq!((routes[0].prefix.as_str(), routes[0].best, routes[0].external), ("10.1.0.0/24", true, true));
+    assert_eq!(routes[0].attributes.as_path.to_string(), "65001");
+    assert_eq!(routes[0].attributes.next_hop.unwrap().address().to_string(), "127.0.11.1");
+    let sent = one.routes(Some(("127.0.11.2", Direction::Out))).await;
+    assert_eq!(sent.len(), 1);
+    assert_eq!(two.routes(Some(("127.0.11.1", Direction::In))).await.len(), 1);
+    one.stop().await;
+    two.wait_routes("the route goes", 0).await;
+    let down = two.wait_peer("why is told", |state| state.why.contains("6/2")).await;
+    assert!(down.state.unwrap().why.contains("speaker stops"), "the word of the other operator");
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_prefixes_end_the_session_until_somebody_enables_it() {
+    let limit = "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"ipv4-unicast\"\n\
+        [neighbors.afi-safis.prefix-limit.config]\nmax-prefixes = 2\n";
+    let one = Speaker::start(&text(12, 1, 2, "")).await;
+    let two = Speaker::start(&text(12, 2, 1, limit)).await;
+    for n in 0..2 {
+        one.announce(&format!("10.1.{n}.0/24")).await;
+    }
+    two.wait_routes("as many as allowed come", 2).await;
+    one.announce("10.1.2.0/24").await;
+    two.wait_peer("the limit ends it", |state| {
+        state.admin_state() == proto::peer_state::AdminState::PfxCt
+            && state.why.contains("more than 2 prefixes")
+    })
+    .await;
+    two.wait_routes("no route is left", 0).await;
+    one.wait_peer("the other side is told", |state| state.why.contains("6/1")).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_as_is_refused_on_both_sides_with_the_reason() {
+    let one = Speaker::start(&text(13, 1, 2, "").replace("peer-as = 65002", "peer-as = 65009")).await;
+    let two = Speaker::start(&text(13, 2, 1, "")).await;
+    one.wait_peer("we say so", |state| state.why.contains("(2/2)")).await;
+    two.wait_peer("it is told", |state| state.why.contains("(2/2)")).await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_is_watched() {
+    let one = Speaker::start(&text(14, 1, 2, "")).await;
+    one.announce("10.1.0.0/24").await;
+    let filter = proto::watch_event_request::table::Filter { init: true, ..Default::default() };
+    let table = Some(proto::watch_event_request::Table { filters: vec![filter] });
+    let request = proto::WatchEventRequest { table, ..proto::WatchEventRequest::default() };
+    let mut events = one.raw().await.watch_event(request).await.unwrap().into_inner();
+    one.announce("10.2.0.0/24").await;
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let event = tokio::time::timeout(PATIENCE, events.message()).await.unwrap().unwrap().unwrap();
+        let Some(proto::watch_event_response::Event::Table(table)) = event.event else { continue };
+        seen.extend(table.paths.iter().map(|path| path.best));
+    }
+    assert_eq!(seen, [true, true]);
+    // A stream that nobody ends does not keep the speaker.
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_ends_only_what_changed() {
+    let one = Speaker::start(&text(15, 1, 2, "")).await;
+    let two = Speaker::start(&text(15, 2, 1, "")).await;
+    one.wait_up().await;
+    let described =
+        text(15, 1, 2, "").replace("[neighbors.transport", "description = \"d\"\n[neighbors.transport");
+    one.reloads.send(config(&described)).await.unwrap();
+    wait("the session is made anew", || async {
+        let peer = one.wait_up().await;
+        (peer.conf?.description == "d").then_some(())
+    })
+    .await;
+    two.wait_peer("the other side saw it", |state| state.flops == 1).await;
+    one.reloads.send(config(&described)).await.unwrap();
+    one.announce("10.1.0.0/24").await;
+    two.wait_routes("routes still go", 1).await;
+    assert_eq!(two.wait_up().await.state.unwrap().flops, 1, "nothing changed, nothing ended");
+    one.stop().await;
+    two.stop().await;
+}
