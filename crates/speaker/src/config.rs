@@ -15,6 +15,8 @@ mod peer;
 mod policy;
 mod read_peer;
 mod read_policy;
+#[cfg(test)]
+mod reference;
 mod schema;
 
 pub use faults::{ConfigFaults, Fault};

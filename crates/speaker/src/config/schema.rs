@@ -76,6 +76,7 @@ const U32: Kind = Kind::Number(0, u32::MAX as i64);
 const DEFAULT_ACTIONS: Kind = Kind::Word(&["accept-route", "reject-route"]);
 const MATCH: Kind = Kind::Word(&["any", "all", "invert"]);
 const MATCH_ANY: Kind = Kind::Word(&["any", "invert"]);
+const PER_NEIGHBOR: &str = "has no effect: write it for each neighbour, or in a peer group";
 const NOT_YET: &str = "is not done yet and has no effect";
 
 /// Names of address families, and those of them that we speak.
@@ -137,7 +138,7 @@ const GLOBAL: &[Key] = &[
     ),
     key("apply-policy", Kind::Table(&[key("config", Kind::Table(APPLY_POLICY))])),
     key("use-multiple-paths", Kind::Table(MULTIPLE_PATHS)),
-    key("graceful-restart", Kind::Table(&[key("config", Kind::Table(GRACEFUL_RESTART))])),
+    key("graceful-restart", Kind::Table(&[key("config", Kind::Table(GLOBAL_GRACEFUL_RESTART))])),
     key("route-selection-options", Kind::Table(&[key("config", Kind::Table(ROUTE_SELECTION))])),
     later("afi-safis", Kind::Tables(AFI_SAFI), "has no effect: families are set for each neighbour"),
     later("default-route-distance", Kind::Anything, "is not used: routes carry no distance here"),
@@ -167,10 +168,20 @@ const MULTIPLE_PATHS: &[Key] = &[
 ];
 
 // RFC 4724 section 3: the restart time has 12 bits. RFC 9494 section 3.1: the stale time has 24.
+const GLOBAL_GRACEFUL_RESTART: &[Key] = &[
+    key("enabled", Kind::Flag),
+    key("deferral-time", Kind::Seconds(0, 86_400)),
+    later("restart-time", Kind::Seconds(0, 4_095), PER_NEIGHBOR),
+    later("stale-routes-time", Kind::Seconds(0, 86_400), PER_NEIGHBOR),
+    later_if_set("helper-only", Kind::Flag, PER_NEIGHBOR),
+    later_if_set("notification-enabled", Kind::Flag, PER_NEIGHBOR),
+    later_if_set("long-lived-enabled", Kind::Flag, PER_NEIGHBOR),
+];
+
 const GRACEFUL_RESTART: &[Key] = &[
     key("enabled", Kind::Flag),
     key("restart-time", Kind::Seconds(0, 4_095)),
-    key("deferral-time", Kind::Seconds(0, 86_400)),
+    later("deferral-time", Kind::Seconds(0, 86_400), "has no effect: write it under global"),
     key("stale-routes-time", Kind::Seconds(0, 86_400)),
     key("helper-only", Kind::Flag),
     key("notification-enabled", Kind::Flag),
@@ -316,12 +327,23 @@ const LOGGING: &[Key] = &[later(
 
 const AFI_SAFI: &[Key] = &[
     key("config", Kind::Table(&[key("afi-safi-name", Kind::Word(FAMILIES)), key("enabled", Kind::Flag)])),
-    key("mp-graceful-restart", Kind::Table(&[key("config", Kind::Table(&[key("enabled", Kind::Flag)]))])),
+    later(
+        "mp-graceful-restart",
+        Kind::Table(&[key("config", Kind::Table(&[key("enabled", Kind::Flag)]))]),
+        "has no effect: graceful restart covers all families of the neighbour",
+    ),
     key(
         "long-lived-graceful-restart",
         Kind::Table(&[key(
             "config",
-            Kind::Table(&[key("enabled", Kind::Flag), key("restart-time", Kind::Seconds(0, 16_777_215))]),
+            Kind::Table(&[
+                key("enabled", Kind::Flag),
+                later(
+                    "restart-time",
+                    Kind::Seconds(0, 16_777_215),
+                    "counts for all families of the neighbour: the longest of them",
+                ),
+            ]),
         )]),
     ),
     key(

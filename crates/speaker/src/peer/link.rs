@@ -253,13 +253,13 @@ mod tests {
     #[tokio::test]
     async fn pieces_arrive_in_order_and_are_counted() {
         let (mut links, mut far) = pair().await;
-        let big: Arc<[u8]> = vec![7; 3 << 20].into();
+        let big: Arc<[u8]> = vec![7; 32 << 20].into();
         links.send(ONE, Piece::Own(vec![1, 2]));
         links.send(ONE, Piece::Shared(big.clone()));
         links.send(ONE, Piece::Own(vec![3]));
         assert_eq!(links.queued_bytes(ONE), big.len() + 3);
         let reading = tokio::spawn(async move {
-            let mut all = vec![0; (3 << 20) + 3];
+            let mut all = vec![0; (32 << 20) + 3];
             far.read_exact(&mut all).await.unwrap();
             all
         });
