@@ -153,6 +153,44 @@ fn routes_go_both_ways_with_gobgpd() {
 }
 
 #[test]
+fn our_reflector_passes_routes_between_bird_and_gobgpd() {
+    let Some(rig) = Rig::open("rf") else { return };
+    let bird = Daemon::bird(&rig, &bird(&format!("64511;\n  neighbor 10.99.0.1 as 64511;\n  {IPV4_ALL}")));
+    let theirs = "[global.config]\nas = 64511\nrouter-id = \"10.99.0.3\"\nport = -1\n\
+        [[neighbors]]\n[neighbors.config]\nneighbor-address = \"10.99.0.1\"\npeer-as = 64511\n\
+        [neighbors.timers.config]\nconnect-retry = 1\n\
+        [neighbors.transport.config]\nlocal-address = \"10.99.0.3\"\n";
+    let _gobgpd = Daemon::gobgpd(&rig, theirs);
+    let client = |address: &str| {
+        format!(
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"{address}\"\npeer-as = 64511\n\
+             [neighbors.route-reflector.config]\nroute-reflector-client = true\n\
+             route-reflector-cluster-id = \"10.99.0.100\"\n"
+        )
+    };
+    let global = "[global.config]\nas = 64511\nrouter-id = \"10.99.0.1\"\n";
+    let _ours = Daemon::isthmus(&rig, &format!("{global}{}{}", client("10.99.0.2"), client("10.99.0.3")));
+    // RFC 4456 section 8: the next hop stays, who announced it and our cluster are added.
+    rig.wait_ours(
+        "BIRD's routes reach gobgpd",
+        || rig.gobgp_there("global rib"),
+        |text| {
+            let reflected =
+                text.lines().filter(|line| line.contains("10.2.") && line.contains(" 10.99.0.2 "));
+            reflected
+                .filter(|line| line.contains("{Originator: 10.99.0.2} {ClusterList: [10.99.0.100]}"))
+                .count()
+                == 10
+        },
+    );
+    rig.gobgp_there("global rib add 10.3.0.0/24 nexthop 10.99.0.3");
+    bird.wait("gobgpd's route reaches BIRD", "show route 10.3.0.0/24 all", |text| {
+        text.contains("BGP.next_hop: 10.99.0.3") && text.contains("BGP.originator_id: 10.99.0.3")
+    });
+    rig.finish();
+}
+
+#[test]
 fn an_administrator_shuts_down_lets_up_and_resets_with_the_stock_client() {
     let Some(rig) = Rig::open("ad") else { return };
     let bird = Daemon::bird(&rig, &bird(&format!("65002;\n  neighbor 10.99.0.1 as 64511;\n  {IPV4_ALL}")));

@@ -63,6 +63,8 @@ impl Rig {
                  ip -n {namespace} addr add 10.99.0.{n}/24 dev eth0; ip -n {namespace} addr add fd99::{n}/64 dev eth0 nodad"
             ));
         }
+        // A second neighbour in the same namespace.
+        sh(&format!("ip -n {theirs} addr add 10.99.0.3/24 dev eth0"));
         Some(rig)
     }
 
