@@ -230,7 +230,7 @@ fn a_connection_that_breaks_moves_no_route_under_graceful_restart() {
     net.input(4, REFLECTOR, Input::Closed { connection });
     let changes = |net: &mut Net| std::iter::from_fn(|| net.speakers[1].router.poll_change()).count();
     changes(&mut net);
-    net.run(Duration::from_secs(60));
+    net.run(Duration::from_mins(1));
     assert_eq!(net.speakers[REFLECTOR].ends[3].session.state(), State::Established);
     assert_eq!(changes(&mut net), 0);
     assert!((1..=6).all(|client| net.prefixes(client).len() == 6));

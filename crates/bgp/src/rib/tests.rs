@@ -654,6 +654,33 @@ fn several_paths_come_from_those_that_send_them() {
 }
 
 #[test]
+fn numbers_of_destinations_that_are_gone_are_used_again_once_everybody_heard() {
+    let mut net = Net::new();
+    let a = net.peer(client(), ASN);
+    let b = net.peer(client(), ASN);
+    let name = |n: u32| format!("10.{}.{}.0/24", n / 256, n % 256);
+    let mut gone = std::collections::BTreeSet::new();
+    for n in 0..1_000 {
+        net.send(a, &name(n), route(1, &[]));
+        net.take_back(a, &name(n));
+        net.drain();
+        if n % 100 == 0 {
+            gone.extend(std::iter::from_fn(|| net.router.poll_change()).map(|change| change.prefix));
+        }
+    }
+    gone.extend(std::iter::from_fn(|| net.router.poll_change()).map(|change| change.prefix));
+    assert_eq!(gone.len(), 1_000, "each change is told with the prefix that it is about");
+    for n in 0..1_000 {
+        net.send(a, &name(n + 1_000), route(1, &[]));
+        net.take_back(a, &name(n + 1_000));
+        net.drain();
+        while net.router.poll_change().is_some() {}
+    }
+    assert!(net.router.table.len() < 1_100, "{}", net.router.table.len());
+    assert!(net.mirrors[b].routes.is_empty());
+}
+
+#[test]
 fn one_says_why_a_path_is_worse() {
     let mut net = Net::new();
     let a = net.peer(client(), ASN);

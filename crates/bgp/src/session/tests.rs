@@ -154,7 +154,7 @@ fn two_that_connect_at_once_agree_on_one_connection() {
         assert_eq!(end.counters().downs, 0);
     }
     let sides = pair.ends.each_ref().map(|end| end.connections[0].side);
-    assert_ne!(sides[0], sides[1]);
+    assert_eq!(sides, [Side::Incoming, Side::Outgoing], "that of the higher router id");
 }
 
 #[test]

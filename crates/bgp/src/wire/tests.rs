@@ -110,6 +110,7 @@ fn faults_in_well_known_attributes_withdraw_the_routes() {
         ("AS_PATH empty segment", [origin(), attribute(0x40, 2, &[2, 0]), next_hop()].concat()),
         ("AS_PATH overrun", [origin(), attribute(0x40, 2, &[2, 2, 0, 0, 0, 1]), next_hop()].concat()),
         ("AS_PATH rest", [origin(), attribute(0x40, 2, &[2, 1, 0, 0, 0, 1, 2]), next_hop()].concat()),
+        ("AS_PATH AS 0 first", [origin(), path(&[0, 65_001]), next_hop()].concat()),
         ("AS_PATH AS 0", [origin(), path(&[65_001, 0]), next_hop()].concat()),
         ("NEXT_HOP missing", [origin(), path(&[65_001])].concat()),
         ("NEXT_HOP length", [origin(), path(&[65_001]), attribute(0x40, 3, &[1; 16])].concat()),
