@@ -62,7 +62,8 @@ pub struct Change {
 }
 
 impl Router {
-    /// The next destination that changed, each once however often it did. `None` while waiting for the peers' routes
+    /// The next destination that changed, each once however often it did. Ask until `None`, and again after each input: a
+    /// destination that is gone keeps its place until it was told here. `None` while waiting for the peers' routes
     /// after a restart, so that nothing is taken from the kernel too early.
     pub fn poll_change(&mut self) -> Option<Change> {
         if self.is_deferring() {
