@@ -241,8 +241,9 @@ impl Owner {
             tracing::debug!(peer = %address, "connection dropped: no neighbour has this address");
             return;
         };
-        if peer.command(Command::Accepted(stream)).is_err() {
-            tracing::debug!(peer = %address, "connection dropped: the neighbour's task is ending");
+        // However many connections come, there is room for what we have to say.
+        if peer.commands.capacity() <= COMMANDS_MAX / 2 || peer.command(Command::Accepted(stream)).is_err() {
+            tracing::debug!(peer = %address, "connection dropped: the neighbour's task is ending, or has too many");
         }
     }
 
@@ -408,10 +409,12 @@ impl Owner {
     fn send_updates(&mut self) {
         for peer in self.peers.values_mut().filter(|peer| peer.is_ready) {
             let Some(epoch) = peer.epoch else { continue };
+            // A place first: what the router has given counts as told.
+            let Ok(place) = peer.commands.try_reserve() else { continue };
             let messages = self.router.next_updates(peer.id, BATCH_BYTES_MAX);
             if !messages.is_empty() {
+                place.send(Command::Updates { epoch, messages });
                 peer.is_ready = false;
-                let _ = peer.command(Command::Updates { epoch, messages });
             }
         }
     }

@@ -43,6 +43,8 @@ use tokio::{
 pub(crate) const COMMANDS_MAX: usize = 64;
 /// What is left in the queue when the next batch of UPDATEs is asked for.
 const QUEUE_LOW_BYTES: usize = 256 << 10;
+/// Connections of one neighbour: two while it is settled which stays, and some that just end.
+const LINKS_MAX: usize = 8;
 /// How long TCP may try to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -245,6 +247,10 @@ impl Task {
             Command::End(reason) => self.end(now, reason),
             Command::Accepted(stream) => {
                 let peer = self.setup.address;
+                if self.links.len() >= LINKS_MAX {
+                    tracing::debug!(%peer, "connection dropped: the neighbour has too many");
+                    return;
+                }
                 if let Err(why) = socket::tune_accepted(&stream, peer, &self.setup.settings) {
                     tracing::debug!(%peer, %why, "an accepted connection cannot be set up");
                     return;

@@ -89,6 +89,11 @@ impl Links {
         self.links.is_empty()
     }
 
+    /// How many there are, with those that end.
+    pub(super) fn len(&self) -> usize {
+        self.links.len()
+    }
+
     /// Queues bytes to be written.
     pub(super) fn send(&mut self, id: ConnectionId, piece: Piece) {
         if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
