@@ -51,6 +51,14 @@ install_packages() {
   say "installing Debian packages: ${missing[*]}"
   "${sudo[@]}" apt-get update -qq
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  # Tests start their own: a host's router that came with a test's package would take BGP's port.
+  local daemon
+  for daemon in bird2:bird gobgpd:gobgpd; do
+    if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" ${daemon%:*} "* ]]; then
+      say "stopping the service ${daemon#*:}, which came with its package"
+      "${sudo[@]}" systemctl disable --now -q "${daemon#*:}" || true
+    fi
+  done
 }
 
 install_rust_parts() {
