@@ -13,7 +13,7 @@ pub struct CleanupReport {
     pub failed: Vec<String>,
 }
 
-/// Removes interfaces, filters, the nftables table and the pins of a node, in the thread's network namespace. Goes on
+/// Removes interfaces, filters, neighbours, the nftables table and the pins of a node, in the thread's network namespace. Goes on
 /// past what fails. Settings (`ip_forward`) stay: others may need them.
 pub fn cleanup(bpffs: &Path, node: &NodeName) -> CleanupReport {
     let mut report = CleanupReport::default();
@@ -51,6 +51,12 @@ fn remove_links(report: &mut CleanupReport) -> io::Result<()> {
             }
         } else {
             remove_filters(&interface.name);
+        }
+    }
+    for (ifindex, address) in netlink.our_neighbours()? {
+        match netlink.forget_neighbour(ifindex, address) {
+            Ok(()) => report.removed.push(format!("neighbour {address}")),
+            Err(error) => report.failed.push(format!("neighbour {address}: {error}")),
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use netlink_packet_route::{
         InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
         LinkMessage,
     },
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourExtFlags, NeighbourMessage, NeighbourState},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -21,7 +21,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
 };
 
-/// Protocol number of our routes, so that they are found and removed.
+/// Protocol number of our routes and neighbours, so that they are found and removed.
 pub(crate) const ROUTE_PROTOCOL: u8 = 98;
 
 /// One rtnetlink socket; it stays in the namespace that it was made in.
@@ -250,15 +250,32 @@ impl Netlink {
 
     /// Pins a neighbour's MAC address.
     pub(crate) fn set_neighbour(&mut self, index: u32, address: Ipv4Addr, mac: [u8; 6]) -> io::Result<()> {
+        let mut message = neighbour(index, address);
+        message.header.state = NeighbourState::Permanent;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Has the kernel look after a neighbour by itself (`NTF_EXT_MANAGED`, Linux 5.16), so that it is always resolved: our
+    /// packets pass the stack, which else would ask anew for it after each idle time.
+    pub(crate) fn manage_neighbour(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        let mut message = neighbour(index, address);
+        message.attributes.push(NeighbourAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL)));
+        message.attributes.push(NeighbourAttribute::ExtFlags(NeighbourExtFlags::Managed));
+        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Forgets a neighbour; the kernel asks for it again when it is needed.
+    pub(crate) fn forget_neighbour(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::DelNeighbour(neighbour(index, address)), 0)
+    }
+
+    /// Neighbours that the kernel looks after for us: interface, address.
+    pub(crate) fn our_neighbours(&mut self) -> io::Result<Vec<(u32, Ipv4Addr)>> {
         let mut message = NeighbourMessage::default();
         message.header.family = AddressFamily::Inet;
-        message.header.ifindex = index;
-        message.header.state = NeighbourState::Permanent;
-        message.attributes = vec![
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(address)),
-            NeighbourAttribute::LinkLayerAddress(mac.to_vec()),
-        ];
-        self.request(RouteNetlinkMessage::NewNeighbour(message), NLM_F_CREATE | NLM_F_REPLACE)
+        let answers = self.exchange(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+        Ok(answers.into_iter().filter_map(our_neighbour).collect())
     }
 
     fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
@@ -393,6 +410,24 @@ fn vxlan(info: LinkInfo) -> Option<(u16, bool)> {
         }
     }
     Some(found)
+}
+
+fn neighbour(index: u32, address: Ipv4Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = index;
+    message.attributes = vec![NeighbourAttribute::Destination(NeighbourAddress::Inet(address))];
+    message
+}
+
+fn our_neighbour(answer: RouteNetlinkMessage) -> Option<(u32, Ipv4Addr)> {
+    let RouteNetlinkMessage::NewNeighbour(message) = answer else { return None };
+    let ours = NeighbourAttribute::Protocol(RouteProtocol::from(ROUTE_PROTOCOL));
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(address)) => Some(*address),
+        _ => None,
+    });
+    message.attributes.contains(&ours).then_some((message.header.ifindex, address?))
 }
 
 fn our_route(answer: RouteNetlinkMessage, ifindex: u32) -> Option<(Ipv4Addr, u8)> {

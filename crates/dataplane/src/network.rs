@@ -53,8 +53,36 @@ pub(crate) fn apply(
         maps.begin_epoch().map_err(ApplyError::of("tell connections of the changed network"))?;
     }
     apply_routes(netlink, overlay, network, extent)?;
-    let others = ways.iter().filter(|(number, _)| **number != own);
-    Ok(others.map(|(_, way)| way.ifindex).filter(|ifindex| *ifindex != 0).collect())
+    let others: Vec<_> = ways
+        .values()
+        .filter(|way| way.node != own && way.ifindex != 0)
+        .map(|way| (way.ifindex, next_hop(way)))
+        .collect();
+    apply_neighbours(netlink, &others.iter().copied().collect(), extent);
+    Ok(others.into_iter().map(|(ifindex, _)| ifindex).collect())
+}
+
+fn next_hop(way: &BlockValue) -> Ipv4Addr {
+    Ipv4Addr::from_octets(way.next_hop.to_ne_bytes())
+}
+
+/// Next hops that are kept resolved: a quarter of the neighbours that a kernel keeps by default (`gc_thresh3`), so that
+/// there is room for others'.
+const NEIGHBOURS_MAX: usize = 256;
+
+/// Keeps next hops resolved. Without it, as on kernels before 5.16, packets still find their way, a little slower after an
+/// idle time: so no failure is one.
+fn apply_neighbours(netlink: &mut Netlink, desired: &BTreeSet<(u32, Ipv4Addr)>, extent: Extent) {
+    let Ok(present) = netlink.our_neighbours() else { return };
+    if extent == Extent::Whole {
+        for (ifindex, address) in present.iter().filter(|neighbour| !desired.contains(*neighbour)) {
+            let _ = netlink.forget_neighbour(*ifindex, *address);
+        }
+    }
+    let missing = desired.iter().take(NEIGHBOURS_MAX).filter(|neighbour| !present.contains(neighbour));
+    for (ifindex, address) in missing {
+        let _ = netlink.manage_neighbour(*ifindex, *address);
+    }
 }
 
 /// Number of this node: the one that has our tunnel address.

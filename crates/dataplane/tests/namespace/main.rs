@@ -171,6 +171,30 @@ fn nodes_reach_containers_and_containers_reach_nodes() {
 }
 
 #[test]
+fn next_hops_of_nodes_are_kept_resolved_as_long_as_they_are_nodes() {
+    let rig = Rig::open_trio(AttachMode::Tcx);
+    let (here, there) = (&rig.nodes[0], rig.nodes[1].address);
+    let neighbours = || rig::output(&format!("ip -n {} neighbour show dev eth0", here.namespace));
+    let text = neighbours();
+    assert!(
+        text.contains(&there.to_string()) && text.contains("managed") && text.contains("proto 98"),
+        "{text}"
+    );
+    let alone = isthmus_dataplane::Network {
+        nodes: rig.network().nodes.into_iter().filter(|node| node.addresses[0] == here.address).collect(),
+        ..rig.network()
+    };
+    rig.on(0, |dataplane| dataplane.set_network(&alone).unwrap());
+    assert!(!neighbours().contains("managed"), "{}", neighbours());
+    rig.on(0, |dataplane| dataplane.set_network(&rig.network()).unwrap());
+    assert!(neighbours().contains("managed"), "{}", neighbours());
+    let (namespace, options) = (here.namespace.clone(), here.options.clone());
+    rig::inside(&namespace, || isthmus_dataplane::cleanup(&options.bpffs, &options.node));
+    assert!(!neighbours().contains("managed"), "{}", neighbours());
+    rig.finish();
+}
+
+#[test]
 fn own_node_is_allowed_whatever_the_rules_say_and_other_nodes_are_not() {
     let mut rig = Rig::open_trio(AttachMode::Tcx);
     rig.table(0, 300, Closed, Drop, &[]);
