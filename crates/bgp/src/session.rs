@@ -259,6 +259,11 @@ pub struct MessageCounts {
 }
 
 impl MessageCounts {
+    /// All together.
+    pub const fn total(&self) -> u64 {
+        self.open + self.update + self.notification + self.keepalive + self.refresh
+    }
+
     fn count(&mut self, kind: MessageKind) {
         *match kind {
             MessageKind::Open => &mut self.open,

@@ -230,8 +230,8 @@ pub struct ConnectionValue {
     /// [`ConnectionKey::check`] of its key. The kernel may give the memory of an old entry to a new one while a program
     /// reads it; this is written first and read last, so that a mixture is seen to be one.
     pub check: u32,
-    /// [`ConfigValue::epoch`] under which all the rest was true; under another it is judged and learnt again.
-    /// [`EPOCH_NONE`] while that is written.
+    /// [`ConfigValue::epoch`] under which all the rest was true; under another it is judged and learnt again,
+    /// into an entry that replaces this one.
     pub epoch: u32,
     /// `CONNECTION_*`.
     pub flags: u32,

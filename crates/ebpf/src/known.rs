@@ -1,4 +1,4 @@
-//! Packets of known connections: one look-up each.
+//! Packets of known connections: one look-up each, or none.
 //!
 //! Nearly every packet is one of a connection that was judged before. Its entry holds all that the packet needs: who may
 //! send it from where, and the way out. It is believed under the epoch alone that it was written under: userspace begins
@@ -6,8 +6,9 @@
 //! than TCP and UDP, a new connection, anything that does not fit) takes the long way, which judges it and tells why.
 //!
 //! A packet finds caches, branch predictors and TLB cold, because sender and receiver work between any two: what counts is
-//! how little is executed and touched. Hence no per-CPU passage, no writes through packet pointers (they make the verifier
-//! put a call before the whole program), and the entry's first two cache lines.
+//! how little is executed and touched. Hence no passage here, no writes through packet pointers (they make the verifier put
+//! a call before the whole program), and what is asked first lies first in the entry. Of connections that last, each CPU
+//! keeps the flows that it saw last, a cache line each, and asks their entries only now and then ([`Flow`]).
 
 use crate::{
     SHOT,

@@ -57,6 +57,7 @@ static TUNNEL_ADDRESS: u32 = 0;
 /// Index of the VXLAN device.
 #[unsafe(no_mangle)]
 static VXLAN_IFINDEX: u32 = 0;
+
 /// The container behind a host interface.
 #[inline(always)]
 pub fn endpoint(ifindex: u32) -> Option<&'static EndpointValue> {

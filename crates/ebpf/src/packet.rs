@@ -117,7 +117,7 @@ pub fn read<T: Copy>(ctx: &TcContext, offset: usize) -> Option<T> {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Macs {
-    /// Destination, and the first two bytes of the source; words of 4 bytes, because a frame is not aligned for more.
+    /// Words of 4 bytes, because a frame is not aligned for more; the middle one has the end of one and the start of the other.
     words: [u32; 3],
 }
 

@@ -15,7 +15,7 @@ mod link;
 use crate::{
     config::PeerSettings,
     socket,
-    view::{AdminState, Agreement, MessageCounts, PeerStatus, SessionState},
+    view::{AdminState, Agreement, PeerStatus, SessionState},
 };
 use futures::{FutureExt, future::BoxFuture};
 use isthmus_bgp::{
@@ -409,8 +409,8 @@ impl Task {
         self.setup.status.send_modify(|status| {
             status.state = shown_state(self.session.state());
             status.admin = admin;
-            status.received = shown_counts(&counters.received);
-            status.sent = shown_counts(&counters.sent);
+            status.received = counters.received;
+            status.sent = counters.sent;
             status.flaps = u32::try_from(counters.downs).unwrap_or(u32::MAX);
             status.queued_bytes = queued;
             if status.why != why {
@@ -472,15 +472,5 @@ fn shown_state(state: State) -> SessionState {
         State::OpenSent => SessionState::OpenSent,
         State::OpenConfirm => SessionState::OpenConfirm,
         State::Established => SessionState::Established,
-    }
-}
-
-fn shown_counts(counts: &isthmus_bgp::session::MessageCounts) -> MessageCounts {
-    MessageCounts {
-        open: counts.open,
-        update: counts.update,
-        notification: counts.notification,
-        keepalive: counts.keepalive,
-        refresh: counts.refresh,
     }
 }

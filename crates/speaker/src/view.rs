@@ -1,7 +1,9 @@
 //! What the speaker shows of itself: copies that its owner hands out, so that nobody else looks into the engine.
 
 use crate::config::PeerSettings;
-use isthmus_bgp::{Asn, Attributes, Family, PathId, Prefix, RouterId, wire::Capability};
+use isthmus_bgp::{
+    Asn, Attributes, Family, PathId, Prefix, RouterId, session::MessageCounts, wire::Capability,
+};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
@@ -50,28 +52,6 @@ pub enum AdminState {
     Down,
     /// It sent more prefixes than allowed, and waits for an administrator.
     PrefixLimit,
-}
-
-/// Messages of one direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MessageCounts {
-    /// OPEN.
-    pub open: u64,
-    /// UPDATE.
-    pub update: u64,
-    /// NOTIFICATION.
-    pub notification: u64,
-    /// KEEPALIVE.
-    pub keepalive: u64,
-    /// ROUTE-REFRESH.
-    pub refresh: u64,
-}
-
-impl MessageCounts {
-    /// All together.
-    pub fn total(&self) -> u64 {
-        self.open + self.update + self.notification + self.keepalive + self.refresh
-    }
 }
 
 /// What the neighbour and we agreed on.

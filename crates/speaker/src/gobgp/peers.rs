@@ -5,8 +5,9 @@
 use super::{capabilities, family, policy, proto, timestamp};
 use crate::{
     config::{Distance, FamilySettings, PeerSettings, RemovePrivateAs, RoutePolicy},
-    view::{AdminState, GlobalView, MessageCounts, PeerStatus, PeerView, SessionState},
+    view::{AdminState, GlobalView, PeerStatus, PeerView, SessionState},
 };
+use isthmus_bgp::session::MessageCounts;
 use std::time::Duration;
 
 /// A neighbour. `advertised` says whether to show how many routes it was sent, as the client asks.
