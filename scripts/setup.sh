@@ -14,7 +14,7 @@ needs=(
   'ip iproute2' 'ping iputils-ping' 'nft nftables' 'containerd containerd' 'ctr containerd' 'runc runc' 'podman podman'
   '/usr/lib/cni/bridge containernetworking-plugins' 'tcpdump tcpdump' 'ethtool ethtool' 'protoc protobuf-compiler'
   'musl-gcc musl-tools' 'curl curl' 'jq jq' '/etc/ssl/certs/ca-certificates.crt ca-certificates' 'gcc gcc' '/usr/include/stdlib.h libc6-dev'
-  'bird bird2' 'gobgpd gobgpd' 'gobgp gobgpd' 'pkg-config pkg-config' 'git git' 'make make' 'ps procps'
+  'bird bird2' 'gobgpd gobgpd' 'gobgp gobgpd' '/usr/lib/frr/bgpd frr' 'pkg-config pkg-config' 'git git' 'make make' 'ps procps'
 )
 
 present() {
@@ -53,7 +53,7 @@ install_packages() {
   "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
   # Tests start their own: a host's router that came with a test's package would take BGP's port.
   local daemon
-  for daemon in bird2:bird gobgpd:gobgpd; do
+  for daemon in bird2:bird gobgpd:gobgpd frr:frr; do
     if [ -d /run/systemd/system ] && [[ " ${missing[*]} " == *" ${daemon%:*} "* ]]; then
       say "stopping the service ${daemon#*:}, which came with its package"
       "${sudo[@]}" systemctl disable --now -q "${daemon#*:}" || true

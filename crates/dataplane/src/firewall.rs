@@ -130,7 +130,7 @@ mod tests {
         let network = Network {
             pools: vec!["10.64.0.0/16".parse().unwrap()],
             nodes: vec![NodeEntry { number: 1, addresses: vec!["192.0.2.1".parse().unwrap()] }],
-            blocks: Vec::new(),
+            ..Network::default()
         };
         let port = MappedPort {
             host_address: None,

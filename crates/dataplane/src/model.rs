@@ -85,6 +85,55 @@ pub struct Network {
     pub nodes: Vec<NodeEntry>,
     /// All leased blocks, this node's too.
     pub blocks: Vec<BlockEntry>,
+    /// How packets travel to other nodes' containers.
+    pub encapsulation: Encapsulation,
+    /// How the source of a packet without encapsulation is checked.
+    pub source_check: SourceCheck,
+    /// Ranges of networks that are not ours, reached by the kernel's routes and without NAT.
+    pub foreign: Vec<ForeignEntry>,
+    /// Who has which address on other nodes: the members that rules of this node name. Packets without encapsulation
+    /// carry no identity.
+    pub peers: Vec<PeerEntry>,
+}
+
+/// How packets travel to containers of other nodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encapsulation {
+    /// Overlay: VXLAN, the VNI is the sender's identity.
+    #[default]
+    Always,
+    /// Overlay only where a router lies between the nodes; native on one link.
+    CrossSubnet,
+    /// Native: as they are, by the kernel's routes.
+    Never,
+}
+
+/// How the source of a packet without encapsulation is checked (RFC 3704).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceCheck {
+    /// It comes by the interface that the route back to its source leaves by.
+    #[default]
+    Strict,
+    /// There is a route back to its source, by whatever interface.
+    Loose,
+}
+
+/// A range of a network that is not ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignEntry {
+    /// The range; the longest that holds an address counts.
+    pub prefix: IpNet,
+    /// Who sends from it: its cluster's identity, or [`Identity::WORLD`].
+    pub identity: Identity,
+}
+
+/// An address on another node and who has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerEntry {
+    /// The address.
+    pub address: IpAddr,
+    /// Who has it.
+    pub identity: Identity,
 }
 
 /// A node of the network.

@@ -18,7 +18,10 @@ const MAY_USE: [(&str, &[&str]); 17] = [
     ("isthmus-dataplane", &["isthmus-core", "isthmus-dataplane-common"]),
     // Owners.
     ("isthmus-server", &["isthmus-api", "isthmus-core", "isthmus-ipam", "isthmus-policy", "isthmus-store"]),
-    ("isthmus-agent", &["isthmus-api", "isthmus-core", "isthmus-dataplane", "isthmus-ipam"]),
+    (
+        "isthmus-agent",
+        &["isthmus-api", "isthmus-core", "isthmus-dataplane", "isthmus-ipam", "isthmus-speaker"],
+    ),
     ("isthmus-speaker", &["isthmus-api", "isthmus-bgp", "isthmus-core"]),
     // Edges.
     ("isthmus-cni", &["isthmus-api", "isthmus-core"]),

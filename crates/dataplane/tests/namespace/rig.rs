@@ -169,6 +169,7 @@ impl Rig {
                 .iter()
                 .map(|node| BlockEntry { block: node.block.into(), node: node.number })
                 .collect(),
+            ..Network::default()
         }
     }
 
