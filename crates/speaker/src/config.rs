@@ -145,6 +145,7 @@ impl Config {
         let mut peers = Peers { checker, file, groups, defaults };
         let neighbors = peers.neighbors();
         let dynamic_neighbors = peers.dynamic_neighbors();
+        peers.passwords(&neighbors, &dynamic_neighbors);
         let policy = read_policy::read(checker, file);
         Self { global, neighbors, dynamic_neighbors, policy, warnings: Vec::new() }
     }
@@ -277,6 +278,24 @@ impl<'t> Peers<'_, '_, 't> {
         }
         ranges.sort_by_key(|range| std::cmp::Reverse(range.prefix.prefix_len()));
         ranges
+    }
+
+    /// Whose password is that of a range: the kernel asks everybody in it for one.
+    fn passwords(&mut self, neighbors: &BTreeMap<IpAddr, PeerSettings>, ranges: &[DynamicNeighbor]) {
+        let places = self.file.tables_places("neighbors");
+        for (node, place) in self.file.tables("neighbors").into_iter().zip(places) {
+            let Some(address) = node.table("config").address("neighbor-address") else { continue };
+            let Some(settings) = neighbors.get(&address) else { continue };
+            let range = ranges.iter().find(|range| range.prefix.contains(&address));
+            let range = range.filter(|range| range.settings.password.is_some());
+            if let (None, Some(range)) = (&settings.password, range) {
+                let why = format!(
+                    "is missing, and the range {} that {address} lies in has one: the kernel drops what it sends without; give it one too",
+                    range.prefix
+                );
+                self.checker.warn(place, "neighbors.config.auth-password", &why);
+            }
+        }
     }
 
     fn group(&mut self, config: &Node<'t>, path: &str) -> Option<Node<'t>> {

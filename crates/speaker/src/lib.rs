@@ -10,18 +10,22 @@
 //!
 //! **Invariants.** Keepalives and hold timers never wait for routes. The owner never waits for a neighbour or a client.
 //! Every queue is bounded: a neighbour is slowed down by TCP, a watcher that falls behind is dropped.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod client;
 pub mod config;
 mod engine;
 pub mod gobgp;
 pub mod handle;
+mod listeners;
+mod netstat;
 mod owner;
 mod peer;
 pub mod route_policy;
 mod run;
 mod socket;
+#[expect(unsafe_code, reason = "socket options that no crate sets")]
+mod sys;
 pub mod view;
 
 pub use client::{Client, ClientError};

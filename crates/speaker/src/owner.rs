@@ -9,10 +9,12 @@ use crate::{
     config::{Config, PeerSettings},
     engine,
     handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
+    listeners::{Listeners, Required},
     peer::{self, COMMANDS_MAX, Command, FromPeer, PeerEvent, PeerKey, PeerSetup},
     route_policy,
     view::{Event, GlobalView, PeerStatus, PeerView},
 };
+use ipnet::IpNet;
 use isthmus_bgp::{
     Asn, Attributes, Policy, Prefix,
     rib::{PeerId, Router, RouterConfig},
@@ -46,9 +48,11 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What comes to the owner from outside.
 pub(crate) struct Inlets {
+    /// The listeners.
+    pub(crate) listeners: Listeners,
     /// Of the API.
     pub(crate) requests: mpsc::Receiver<Request>,
-    /// Of the listeners.
+    /// Connections that they accepted.
     pub(crate) accepted: mpsc::Receiver<(TcpStream, SocketAddr)>,
     /// New configurations.
     pub(crate) reloads: mpsc::Receiver<Config>,
@@ -78,6 +82,7 @@ struct LocalPath {
 
 pub(crate) struct Owner {
     config: Config,
+    listeners: Listeners,
     restarted: bool,
     policy: Arc<crate::config::RoutePolicy>,
     policies: (Arc<dyn Policy>, Arc<dyn Policy>),
@@ -102,6 +107,7 @@ pub(crate) async fn run(
 ) {
     let (events, mut from_peers) = mpsc::channel(EVENTS_WAITING_MAX);
     let mut owner = Owner::new(config, restarted, events);
+    owner.listeners = std::mem::take(&mut inlets.listeners);
     owner.start_neighbors();
     tokio::pin!(shutdown);
     let mut batch = Vec::new();
@@ -133,6 +139,7 @@ impl Owner {
             policy: Arc::new(config.policy.clone()),
             policies,
             config,
+            listeners: Listeners::default(),
             restarted,
             peers: BTreeMap::new(),
             by_address: BTreeMap::new(),
@@ -241,10 +248,23 @@ impl Owner {
             tracing::debug!(peer = %address, "connection dropped: no neighbour has this address");
             return;
         };
+        if let Some(password) = &peer.settings.password
+            && !self.listeners.check_password(&self.range_of(peer), password)
+        {
+            tracing::warn!(peer = %address, "connection dropped: the kernel did not take the password of this neighbour");
+            return;
+        }
         // However many connections come, there is room for what we have to say.
         if peer.commands.capacity() <= COMMANDS_MAX / 2 || peer.command(Command::Accepted(stream)).is_err() {
             tracing::debug!(peer = %address, "connection dropped: the neighbour's task is ending, or has too many");
         }
+    }
+
+    /// The addresses that a neighbour shares its password with.
+    fn range_of(&self, peer: &Peer) -> IpNet {
+        let mut ranges = self.config.dynamic_neighbors.iter().filter(|_| peer.is_dynamic);
+        let range = ranges.find(|range| range.prefix.contains(&peer.address));
+        range.map_or_else(|| peer.address.into(), |range| range.prefix)
     }
 
     fn add_dynamic(&mut self, address: IpAddr) -> Option<PeerKey> {
@@ -272,6 +292,7 @@ impl Owner {
         }
         let has_new_policy = config.policy != self.config.policy;
         self.config = config;
+        self.listeners.require(&Required::of(&self.config));
         if has_new_policy {
             self.policy = Arc::new(self.config.policy.clone());
             self.policies = route_policy::compile(&self.config.policy);

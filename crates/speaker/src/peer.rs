@@ -14,6 +14,8 @@ mod link;
 
 use crate::{
     config::PeerSettings,
+    listeners::ttl_min,
+    netstat::Md5Drops,
     socket,
     view::{AdminState, Agreement, PeerStatus, SessionState},
 };
@@ -127,6 +129,8 @@ struct Task {
     is_ready_told: bool,
     pending: Vec<PeerEvent>,
     dial_error: Option<String>,
+    /// What the kernel had dropped when a connection last got no answer.
+    md5_drops: Option<Md5Drops>,
     had_connection: bool,
     is_ending: bool,
 }
@@ -158,6 +162,7 @@ impl Task {
             is_ready_told: false,
             pending: Vec::new(),
             dial_error: None,
+            md5_drops: None,
             had_connection: false,
             is_ending: false,
         }
@@ -430,11 +435,13 @@ impl Task {
             return last.unwrap_or_else(|| "shut down by configuration (admin-down)".to_owned());
         }
         let now = match (state, &self.dial_error) {
-            (State::OpenSent, _) => Some("waiting for its OPEN".to_owned()),
+            (State::OpenSent, _) => Some(format!("waiting for its OPEN{}", self.distance_hint())),
             (State::OpenConfirm, _) => Some("waiting for its KEEPALIVE".to_owned()),
             (_, Some(error)) => Some(error.clone()),
             (_, None) if self.setup.settings.transport.passive => {
-                Some("waiting for it to connect (passive-mode)".to_owned())
+                let password =
+                    self.setup.settings.password.as_ref().map_or("", |_| " with our auth-password");
+                Some(format!("waiting for it to connect{password} (passive-mode)"))
             }
             (State::Idle, None) if last.is_some() => Some("pauses after a failure".to_owned()),
             _ => Some("connecting".to_owned()),
@@ -442,14 +449,33 @@ impl Task {
         [now, last].into_iter().flatten().collect::<Vec<_>>().join("; last: ")
     }
 
-    fn dial_failure(&self, why: &io::Error) -> String {
+    fn dial_failure(&mut self, why: &io::Error) -> String {
         let what = match why.kind() {
             io::ErrorKind::ConnectionRefused => "refused".to_owned(),
-            io::ErrorKind::TimedOut => "without an answer".to_owned(),
+            io::ErrorKind::TimedOut => format!("without an answer{}", self.silence()),
             _ => format!("failed: {why}"),
         };
         let (address, port) = (self.setup.address, self.setup.settings.transport.remote_port);
         format!("TCP to {} {what}", std::net::SocketAddr::new(address, port))
+    }
+
+    /// Why a neighbour may not answer, as far as can be told: who has another password drops segments without a word.
+    fn silence(&mut self) -> String {
+        let has_password = self.setup.settings.password.is_some();
+        let drops = Md5Drops::read();
+        let before = std::mem::replace(&mut self.md5_drops, drops);
+        let hint = drops.zip(before).and_then(|(now, before)| now.hint(before, has_password));
+        let general = has_password.then(|| "its password may differ from our auth-password".to_owned());
+        let reasons = [general, hint].into_iter().flatten().map(|reason| format!("; {reason}"));
+        reasons.collect::<String>() + &self.distance_hint()
+    }
+
+    /// What a neighbour whose TTL is checked may do wrong.
+    fn distance_hint(&self) -> String {
+        match ttl_min(&self.setup.settings) {
+            0 => String::new(),
+            least => format!("; what it sends may come with a TTL below {least} (ttl-security)"),
+        }
     }
 }
 

@@ -4,10 +4,11 @@ use crate::{
     Config, Handle,
     gobgp::Service,
     handle::REQUESTS_MAX,
+    listeners::{Listeners, Required},
     owner::{self, Inlets},
-    socket::{self, ListenError},
+    socket::ListenError,
 };
-use std::{future::Future, io, net::SocketAddr};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
@@ -60,9 +61,7 @@ pub async fn run(
     reloads: mpsc::Receiver<Config>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let listeners: Result<Vec<TcpListener>, ListenError> =
-        config.global.listen.iter().map(|address| socket::listen(*address)).collect();
-    let listeners = listeners?;
+    let listeners = Listeners::open(&config.global.listen, &Required::of(&config))?;
     let api = match options.api {
         None => None,
         Some(address) => {
@@ -73,7 +72,7 @@ pub async fn run(
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_MAX);
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    for listener in listeners {
+    for listener in listeners.sockets() {
         tasks.spawn(accept(listener, accepted_in.clone()));
     }
     drop(accepted_in);
@@ -82,13 +81,14 @@ pub async fn run(
     }
     let (asn, router_id) = (config.global.asn, config.global.router_id);
     tracing::info!(asn, %router_id, neighbors = config.neighbors.len(), "speaker started");
-    owner::run(config, options.restarted, Inlets { requests, accepted, reloads }, shutdown).await;
+    let inlets = Inlets { listeners, requests, accepted, reloads };
+    owner::run(config, options.restarted, inlets, shutdown).await;
     stop.cancel();
     tasks.shutdown().await;
     Ok(())
 }
 
-async fn accept(listener: TcpListener, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {
+async fn accept(listener: Arc<TcpListener>, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {
     loop {
         match listener.accept().await {
             Ok(connection) => {

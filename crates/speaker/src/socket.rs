@@ -1,17 +1,24 @@
 //! TCP as BGP wants it: where to listen, from where to connect, how far packets may go.
 
-use crate::config::{Distance, PeerSettings};
+use crate::{
+    config::{Distance, PeerSettings},
+    listeners::{md5_hint, ttl_min},
+    sys,
+};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::{AsFd, BorrowedFd},
 };
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Connections that may wait to be accepted: all clients of a reflector come back at once after its restart.
-const BACKLOG: u32 = 4_096;
+pub(crate) const BACKLOG: i32 = 4_096;
 /// Class selector 6, network control (RFC 4271 does not say, RFC 4594 section 3.1 does).
 const TOS: u32 = 0xc0;
+/// The TTL that only reaches as far as its rest says (RFC 5082 section 3).
+const TTL_MAX: u32 = 255;
 
 /// An address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -33,20 +40,21 @@ fn hint(why: &io::Error) -> &'static str {
     }
 }
 
-/// Listens on one address. IPv6 listeners take IPv6 alone, so that both families can have theirs.
-pub(crate) fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
-    let listen = || {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-        socket.set_reuse_address(true)?;
-        socket.set_nonblocking(true)?;
-        if address.is_ipv6() {
-            socket.set_only_v6(true)?;
-        }
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG as i32)?;
-        TcpListener::from_std(socket.into())
-    };
-    listen().map_err(|source| ListenError { address, source })
+/// A socket that is bound to an address and does not listen yet. IPv6 takes IPv6 alone, so that both families can have
+/// theirs.
+pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    // The answer to a SYN comes from here, before it is known what its sender wants: one that checks TTLs takes it.
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_unicast_hops_v6(TTL_MAX)?;
+    } else {
+        socket.set_ttl_v4(TTL_MAX)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 /// Opens a connection to a neighbour.
@@ -61,6 +69,7 @@ pub(crate) async fn connect(peer: IpAddr, settings: &PeerSettings) -> io::Result
         raw.set_tcp_mss(u32::from(mss))?;
     }
     tune(&raw, peer, settings)?;
+    secure(socket.as_fd(), peer, settings)?;
     if transport.local_address.is_some() || transport.local_port != 0 {
         let any = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         socket.set_reuseaddr(true)?;
@@ -74,7 +83,22 @@ pub(crate) async fn connect(peer: IpAddr, settings: &PeerSettings) -> io::Result
 /// Sets for an accepted connection what [`connect`] sets before.
 pub(crate) fn tune_accepted(stream: &TcpStream, peer: IpAddr, settings: &PeerSettings) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    // A listener that others use too requires no more than all of them do.
+    secure(stream.as_fd(), peer, settings)?;
     tune(&SockRef::from(stream), peer, settings)
+}
+
+/// Has the kernel drop what is not signed with the password (RFC 2385), and what comes from too far (RFC 5082).
+fn secure(socket: BorrowedFd<'_>, peer: IpAddr, settings: &PeerSettings) -> io::Result<()> {
+    if let Some(password) = &settings.password {
+        sys::set_md5_key(socket, peer.into(), &password.0).map_err(|why| {
+            io::Error::new(why.kind(), format!("no password can be set: {why} {}", md5_hint(&why)))
+        })?;
+    }
+    match ttl_min(settings) {
+        0 => Ok(()),
+        ttl_min => sys::set_ttl_min(socket, peer.is_ipv4(), ttl_min),
+    }
 }
 
 fn tune(socket: &SockRef<'_>, peer: IpAddr, settings: &PeerSettings) -> io::Result<()> {
@@ -95,8 +119,7 @@ fn tune(socket: &SockRef<'_>, peer: IpAddr, settings: &PeerSettings) -> io::Resu
 fn ttl(settings: &PeerSettings) -> Option<u8> {
     let is_external = !settings.is_internal() && settings.peer_as.is_some();
     match settings.distance {
-        // RFC 5082 section 3.
-        Distance::Secured { .. } => Some(255),
+        Distance::Secured { .. } => Some(TTL_MAX as u8),
         Distance::Hops(hops) if is_external => Some(hops),
         // External neighbours are on the link unless somebody says otherwise.
         _ => settings.transport.ttl.or(is_external.then_some(1)),
@@ -132,7 +155,9 @@ mod tests {
 
     #[tokio::test]
     async fn both_ends_of_a_connection_have_what_is_set() {
-        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        listener.listen(BACKLOG).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let settings = settings(65_001, &format!("[neighbors.transport.config]\nremote-port = {port}\n"));
         let connected = connect("127.0.0.1".parse().unwrap(), &settings);
@@ -144,12 +169,5 @@ mod tests {
             assert_eq!(SockRef::from(stream).tos_v4().unwrap(), TOS);
             assert!(stream.nodelay().unwrap());
         }
-    }
-
-    #[tokio::test]
-    async fn an_address_in_use_says_so() {
-        let first = listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let error = listen(first.local_addr().unwrap()).unwrap_err();
-        assert!(error.to_string().contains("another BGP speaker runs there"), "{error}");
     }
 }

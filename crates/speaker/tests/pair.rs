@@ -188,6 +188,59 @@ async fn a_wrong_as_is_refused_on_both_sides_with_the_reason() {
     two.stop().await;
 }
 
+/// As [`text`], with lines for `[neighbors.config]`.
+fn with(net: u8, own: u8, other: u8, config: &str, rest: &str) -> String {
+    text(net, own, other, rest).replace("[neighbors.transport", &format!("{config}[neighbors.transport"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_must_be_the_same_and_follows_a_reload() {
+    let password =
+        |own, other, password: &str| with(16, own, other, &format!("auth-password = \"{password}\"\n"), "");
+    let one = Speaker::start(&password(1, 2, "one")).await;
+    let two = Speaker::start(&password(2, 1, "two")).await;
+    let down = one.wait_peer("a wrong password is told", |state| state.why.contains("may differ")).await;
+    assert_eq!(down.conf.unwrap().auth_password, "", "nobody is told");
+    one.reloads.send(config(&password(1, 2, "two"))).await.unwrap();
+    one.wait_up().await;
+    two.wait_up().await;
+    // Without a word between them the session would last: the reload ends it.
+    one.reloads.send(config(&text(16, 1, 2, ""))).await.unwrap();
+    two.wait_peer("the session ended", |state| state.flops == 1).await;
+    two.reloads.send(config(&text(16, 2, 1, ""))).await.unwrap();
+    one.wait_up().await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_of_a_range_need_its_password() {
+    let range = "[global.config]\nas = 65001\nrouter-id = \"10.0.0.1\"\nport = 17900\nlocal-address-list = [\"127.0.17.1\"]\n\
+        [[peer-groups]]\n[peer-groups.config]\npeer-group-name = \"g\"\npeer-as = 65002\nauth-password = \"shared\"\n\
+        [[dynamic-neighbors]]\n[dynamic-neighbors.config]\nprefix = \"127.0.17.0/24\"\npeer-group = \"g\"\n";
+    let one = Speaker::start(range).await;
+    let two = Speaker::start(&with(17, 2, 1, "auth-password = \"guessed\"\n", "")).await;
+    two.wait_peer("it does not get through", |state| state.why.contains("may differ")).await;
+    assert_eq!(one.peer().await, proto::Peer::default(), "it never came to be a neighbour");
+    two.reloads.send(config(&with(17, 2, 1, "auth-password = \"shared\"\n", ""))).await.unwrap();
+    one.wait_up().await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn neighbours_that_check_the_ttl_meet() {
+    let secured = "[neighbors.ttl-security.config]\nenabled = true\n";
+    let one = Speaker::start(&text(18, 1, 2, secured)).await;
+    let two = Speaker::start(&text(18, 2, 1, secured)).await;
+    one.wait_up().await;
+    // Who sends with TTL 1 is not heard any more, even on a connection that comes to be.
+    two.reloads.send(config(&text(18, 2, 1, ""))).await.unwrap();
+    one.wait_peer("it is not heard", |state| state.why.contains("TTL below 255")).await;
+    one.stop().await;
+    two.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_is_watched() {
     let one = Speaker::start(&text(14, 1, 2, "")).await;

@@ -14,6 +14,8 @@ const LOCKED_MAX: usize = 500;
 const SELF_CONTAINED: [&str; 1] = ["isthmus-dataplane-common"];
 /// Crates that may use `unsafe`.
 const UNSAFE_CRATES: [&str; 3] = ["isthmus-dataplane", "isthmus-dataplane-common", "isthmus-ebpf"];
+/// Crates that may use `unsafe` in their module `sys`, and nowhere else.
+const UNSAFE_IN_SYS: [&str; 1] = ["isthmus-speaker"];
 
 /// Checks all manifests and crate roots.
 pub(crate) fn check(tree: &Tree) -> Vec<Fault> {
@@ -48,9 +50,31 @@ fn check_unsafe(package: &Package, files: &[TextFile]) -> Vec<Fault> {
     let roots =
         package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "lib" || kind == "bin"));
     let roots = roots.filter_map(|target| files.iter().find(|file| target.src_path == Path::new(&file.path)));
+    if UNSAFE_IN_SYS.contains(&package.name.as_str()) {
+        let open = roots.filter(|root| !root.text.contains("#![deny(unsafe_code)]"));
+        let open =
+            open.map(|root| Fault::new(&root.path, "does not deny unsafe code: add #![deny(unsafe_code)]"));
+        return open.chain(check_unsafe_in_sys(package, files)).collect();
+    }
     let open = roots.filter(|root| !root.text.contains("#![forbid(unsafe_code)]"));
     open.map(|root| Fault::new(&root.path, "does not forbid unsafe code: add #![forbid(unsafe_code)]"))
         .collect()
+}
+
+/// The module `sys` alone has unsafe code.
+fn check_unsafe_in_sys<'a>(
+    package: &Package,
+    files: &'a [TextFile],
+) -> impl Iterator<Item = Fault> + use<'a> {
+    let src = package.manifest_path.with_file_name("src");
+    let sys = src.join("sys");
+    let others = files.iter().filter(move |file| {
+        let path = Path::new(&file.path).with_extension("");
+        path.starts_with(&src) && !path.starts_with(&sys)
+    });
+    let open = others
+        .filter(|file| ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|word| file.text.contains(word)));
+    open.map(|file| Fault::new(&file.path, "has unsafe code: only the module sys of this crate may"))
 }
 
 fn check_counts(manifest: &str, lock: &str) -> Vec<Fault> {
@@ -106,6 +130,32 @@ mod tests {
         assert!(check_unsafe(&package, &[file("crates/x/src/lib.rs", "#![forbid(unsafe_code)]")]).is_empty());
         package.name = "isthmus-dataplane".to_owned();
         assert!(check_unsafe(&package, &open).is_empty());
+    }
+
+    #[test]
+    fn unsafe_code_outside_of_its_module_is_found() {
+        let target = Target { kind: vec!["lib".to_owned()], src_path: "crates/speaker/src/lib.rs".into() };
+        let package = Package {
+            name: "isthmus-speaker".to_owned(),
+            manifest_path: "crates/speaker/Cargo.toml".into(),
+            dependencies: Vec::new(),
+            targets: vec![target],
+        };
+        // Not in one piece: this file would be found.
+        let block = ["unsafe", " {}"].concat();
+        let faults = |root: &str, sys: &str, other: &str| {
+            let files = [
+                file("crates/speaker/src/lib.rs", root),
+                file("crates/speaker/src/sys.rs", sys),
+                file("crates/speaker/src/other.rs", other),
+                file("crates/else/src/other.rs", &block),
+            ];
+            check_unsafe(&package, &files).into_iter().map(|fault| fault.place).collect::<Vec<_>>()
+        };
+        let deny = "#![deny(unsafe_code)]";
+        assert!(faults(deny, &block, "").is_empty());
+        assert_eq!(faults("", &block, ""), ["crates/speaker/src/lib.rs"]);
+        assert_eq!(faults(deny, "", &block), ["crates/speaker/src/other.rs"]);
     }
 
     #[test]

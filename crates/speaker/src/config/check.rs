@@ -39,6 +39,7 @@ impl<'a> Checker<'a> {
             Support::Full => None,
             Support::Later(instead) => Some(instead),
             Support::LaterIfSet(instead) => is_set(value.get_ref()).then_some(instead),
+            Support::Refused(why) => return self.fault(name.span(), path, why),
         };
         if let Some(instead) = instead {
             let warning = self.told(name.span(), path, instead);

@@ -95,8 +95,9 @@ impl<'t> Node<'t> {
         u64::try_from(seconds).ok().map(Duration::from_secs)
     }
 
+    /// An address; an IPv4 one that is written as IPv6 is one of IPv4, as connections from it are.
     pub(super) fn address(&self, key: &str) -> Option<IpAddr> {
-        self.get(key)?.get_ref().as_str()?.parse().ok()
+        self.get(key)?.get_ref().as_str()?.parse().ok().map(|address: IpAddr| address.to_canonical())
     }
 
     pub(super) fn router_id(&self, key: &str) -> Option<Ipv4Addr> {

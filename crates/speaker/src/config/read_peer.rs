@@ -8,6 +8,7 @@ use super::{
         RemovePrivateAs, Timers, Transport, family_named,
     },
 };
+use crate::sys::MD5_PASSWORD_BYTES_MAX;
 use isthmus_bgp::Family;
 use std::{net::IpAddr, net::Ipv4Addr, time::Duration};
 
@@ -57,7 +58,7 @@ impl PeerReader<'_, '_, '_> {
             local_as: config.number("local-as").filter(|asn| *asn != 0).unwrap_or(self.defaults.asn),
             peer_group: config.text("peer-group"),
             description: config.text("description").unwrap_or_default(),
-            password: config.text("auth-password").map(Password),
+            password: self.password(&config),
             remove_private_as: config.text("remove-private-as").map(|word| match word.as_str() {
                 "all" => RemovePrivateAs::All,
                 _ => RemovePrivateAs::Replace,
@@ -74,6 +75,18 @@ impl PeerReader<'_, '_, '_> {
         };
         self.internal(&settings);
         settings
+    }
+
+    fn password(&mut self, config: &Node<'_>) -> Option<Password> {
+        let password = config.text("auth-password")?;
+        if password.len() > MD5_PASSWORD_BYTES_MAX {
+            let why = format!(
+                "has {} bytes, and TCP MD5 (RFC 2385) takes {MD5_PASSWORD_BYTES_MAX} at most",
+                password.len()
+            );
+            self.fault(config, "auth-password", "config.auth-password", &why);
+        }
+        Some(Password(password))
     }
 
     fn timers(&mut self) -> Timers {

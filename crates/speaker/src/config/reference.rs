@@ -5,7 +5,8 @@ use std::{fmt::Write as _, fs, path::Path};
 
 const HEAD: &str = "# Keys of `isthmus bgp run -c FILE`\n\n\
     The file is GoBGP's, in TOML. A key that is not here is refused, with its line. A key with a remark is read and checked,\n\
-    and the remark is a warning at start and in `--check-config`; \"if set\": only where it is not `false` or 0.\n\
+    and the remark is a warning at start and in `--check-config`; \"if set\": only where it is not `false` or 0;\n\
+    \"refused\": it is a fault.\n\
     This page is made of the program: `ISTHMUS_BLESS=1 cargo test -p isthmus-speaker --lib reference` writes it.\n\n\
     | key | holds | remark |\n| --- | --- | --- |\n";
 
@@ -22,6 +23,7 @@ fn rows(page: &mut String, path: &str, keys: &[Key]) {
             Support::Full => String::new(),
             Support::Later(instead) => instead.to_owned(),
             Support::LaterIfSet(instead) => format!("if set, {instead}"),
+            Support::Refused(why) => format!("refused: {why}"),
         };
         match (key.kind, key.support) {
             (Kind::Table(keys), Support::Full) => rows(page, &path, keys),

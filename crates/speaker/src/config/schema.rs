@@ -49,6 +49,8 @@ pub(super) enum Support {
     Later(&'static str),
     /// As [`Support::Later`], but only where the value is not `false` or 0.
     LaterIfSet(&'static str),
+    /// Nothing yet, and to go on without would be worse than not to start: a fault.
+    Refused(&'static str),
 }
 
 /// One key.
@@ -71,12 +73,18 @@ const fn later_if_set(name: &'static str, kind: Kind, instead: &'static str) -> 
     Key { name, kind, support: Support::LaterIfSet(instead) }
 }
 
+const fn refused(name: &'static str, why: &'static str) -> Key {
+    Key { name, kind: Kind::Anything, support: Support::Refused(why) }
+}
+
 const ASN: Kind = Kind::Number(0, u32::MAX as i64);
 const U32: Kind = Kind::Number(0, u32::MAX as i64);
 const DEFAULT_ACTIONS: Kind = Kind::Word(&["accept-route", "reject-route"]);
 const MATCH: Kind = Kind::Word(&["any", "all", "invert"]);
 const MATCH_ANY: Kind = Kind::Word(&["any", "invert"]);
 const PER_NEIGHBOR: &str = "has no effect: write it for each neighbour, or in a peer group";
+/// GoBGP has no key for it; whoever writes one wants its protection.
+const TCP_AO: &str = "is not done yet (RFC 5925), and many kernels lack it (CONFIG_TCP_AO): use auth-password, which is TCP MD5";
 const NOT_YET: &str = "is not done yet and has no effect";
 
 /// Names of address families, and those of them that we speak.
@@ -227,11 +235,8 @@ const NEIGHBOR: &[Key] = peer_tables!(&[
     key("peer-as", ASN),
     key("local-as", ASN),
     key("peer-group", Kind::Name),
-    later(
-        "auth-password",
-        Kind::Text,
-        "is not done yet: no session comes up with a neighbour that has a password"
-    ),
+    key("auth-password", Kind::Text),
+    refused("tcp-ao", TCP_AO),
     key("description", Kind::Text),
     key("remove-private-as", REMOVE_PRIVATE),
     key("admin-down", Kind::Flag),
@@ -246,11 +251,8 @@ const PEER_GROUP: &[Key] = peer_tables!(&[
     key("peer-group-name", Kind::Name),
     key("peer-as", ASN),
     key("local-as", ASN),
-    later(
-        "auth-password",
-        Kind::Text,
-        "is not done yet: no session comes up with a neighbour that has a password"
-    ),
+    key("auth-password", Kind::Text),
+    refused("tcp-ao", TCP_AO),
     key("description", Kind::Text),
     key("remove-private-as", REMOVE_PRIVATE),
     later("peer-type", PEER_TYPE, "has no effect: the AS numbers say it"),
@@ -298,14 +300,7 @@ const TRANSPORT: &[Key] = &[
 ];
 
 const MULTIHOP: &[Key] = &[key("enabled", Kind::Flag), key("multihop-ttl", Kind::Number(1, 255))];
-const TTL_SECURITY: &[Key] = &[
-    later_if_set(
-        "enabled",
-        Kind::Flag,
-        "is half done: packets leave with TTL 255, but what comes is not checked yet",
-    ),
-    key("ttl-min", Kind::Number(1, 255)),
-];
+const TTL_SECURITY: &[Key] = &[key("enabled", Kind::Flag), key("ttl-min", Kind::Number(1, 255))];
 const ROUTE_REFLECTOR: &[Key] =
     &[key("route-reflector-client", Kind::Flag), key("route-reflector-cluster-id", Kind::RouterId)];
 const ROUTE_SERVER: &[Key] = &[

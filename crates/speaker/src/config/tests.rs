@@ -287,6 +287,54 @@ fn settings_of_a_neighbour_are_all_read() {
 }
 
 #[test]
+fn a_password_is_one_that_the_kernel_takes() {
+    let text = |bytes: usize| {
+        let password = "p".repeat(bytes);
+        format!(
+            "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.2\"\npeer-as = 1\nauth-password = \"{password}\"\n"
+        )
+    };
+    assert_eq!(config(&text(80)).warnings, []);
+    check_fault(&text(81), 8, "neighbors.config.auth-password", "81 bytes");
+    let shown = format!("{:?}{}", config(&text(80)), Config::from_toml(&text(81), "f").unwrap_err());
+    assert!(!shown.contains("pp"), "passwords are not shown: {shown}");
+    let group = "[[peer-groups]]\n[peer-groups.config]\npeer-group-name = \"g\"\npeer-as = 1\nauth-password = \"p\"\n";
+    let config = config(&format!(
+        "{group}[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.2\"\npeer-group = \"g\"\n"
+    ));
+    assert_eq!(config.neighbors.values().next().unwrap().password, Some(Password("p".to_owned())));
+}
+
+#[test]
+fn a_neighbour_without_a_password_in_a_range_with_one_is_told() {
+    let text = "[[peer-groups]]\n[peer-groups.config]\npeer-group-name = \"g\"\npeer-as = 1\nauth-password = \"p\"\n\
+        [[dynamic-neighbors]]\n[dynamic-neighbors.config]\nprefix = \"192.0.2.0/24\"\npeer-group = \"g\"\n\
+        [[neighbors]]\n[neighbors.config]\npeer-as = 1\nneighbor-address = \"";
+    let warnings = config(&format!("{text}192.0.2.2\"\n")).warnings;
+    assert_eq!((warnings.len(), warnings[0].line), (1, 13), "{warnings:?}");
+    assert!(warnings[0].why.contains("the range 192.0.2.0/24"), "{}", warnings[0].why);
+    assert_eq!(config(&format!("{text}192.0.3.2\"\n")).warnings, []);
+    assert_eq!(config(&format!("{text}192.0.2.2\"\nauth-password = \"q\"\n")).warnings, []);
+}
+
+#[test]
+fn protection_that_is_not_there_is_refused() {
+    check_fault(
+        "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.2\"\npeer-as = 1\n[neighbors.config.tcp-ao]\nkey = 1\n",
+        8,
+        "neighbors.config.tcp-ao",
+        "RFC 5925",
+    );
+}
+
+#[test]
+fn an_ipv4_address_in_ipv6_is_one_of_ipv4() {
+    let config =
+        config("[[neighbors]]\n[neighbors.config]\nneighbor-address = \"::ffff:192.0.2.2\"\npeer-as = 1\n");
+    assert_eq!(config.neighbors.keys().collect::<Vec<_>>(), [&IpAddr::from([192, 0, 2, 2])]);
+}
+
+#[test]
 fn policies_are_read_with_their_sets() {
     let config = config(
         "[global.apply-policy.config]\nimport-policy-list = [\"p\"]\ndefault-import-policy = \"reject-route\"\n\
