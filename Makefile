@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench fmt clippy docs deny tidy unit
+.PHONY: help setup build demo test bench bench-bgp fmt clippy docs deny tidy unit
 
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
@@ -12,7 +12,7 @@ PROGRAMS := target/$(TARGET)/release
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 help: ## say what there is
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 setup: ## install what building, testing and the demo need (Debian packages, Rust's parts, bpf-linker, cargo-deny)
 	@scripts/setup.sh
@@ -31,6 +31,9 @@ test: ## everything that CI checks, from formatting to the demo; the last line c
 
 bench: setup build ## measure beside other ways to connect containers; writes target/bench/dataplane.json
 	$(SUDO) $(PROGRAMS)/isthmus bench
+
+bench-bgp: setup build ## measure our BGP reflector beside BIRD, FRR and GoBGP; writes target/bench/bgp.json
+	$(SUDO) $(PROGRAMS)/isthmus bench-bgp
 
 fmt: ## check the formatting
 	cargo fmt --all --check

@@ -99,6 +99,12 @@ pub enum Command {
         after_help = "Examples:\n  sudo isthmus bench\n  sudo isthmus bench --measures rr,crr --rounds 9"
     )]
     Bench(isthmus_testbed::bench::BenchArgs),
+    /// Measures our BGP reflector beside others.
+    #[command(
+        hide = true,
+        after_help = "Examples:\n  sudo isthmus bench-bgp\n  sudo isthmus bench-bgp --cases 1m,mesh300 --daemons isthmus,bird --rounds 1"
+    )]
+    BenchBgp(isthmus_testbed::bench_bgp::BenchBgpArgs),
     /// The apps of the demo.
     #[command(hide = true)]
     DemoApp(isthmus_testbed::app::AppArgs),

@@ -172,6 +172,7 @@ fn run(command: Command, session: &mut Session) -> Result<Exit, Failure> {
         Command::Agent(args) => daemon::agent(&args, session),
         Command::Demo(args) => Ok(Exit::Other(isthmus_testbed::demo::run(args))),
         Command::Bench(args) => Ok(Exit::Other(isthmus_testbed::bench::run(args))),
+        Command::BenchBgp(args) => Ok(Exit::Other(isthmus_testbed::bench_bgp::run(args))),
         Command::DemoApp(args) => Ok(Exit::Other(isthmus_testbed::app::run(args))),
         Command::Completion { shell } => help::completion(shell, session),
         Command::Man { directory } => help::man(directory.as_deref(), session),

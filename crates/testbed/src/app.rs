@@ -7,7 +7,10 @@ mod client;
 pub(crate) mod probe;
 mod serve;
 
-use crate::load::{self, LoadArgs};
+use crate::{
+    bench_bgp,
+    load::{self, LoadArgs},
+};
 use std::{net::SocketAddr, time::Duration};
 
 /// Port of the apps' HTTP service.
@@ -96,6 +99,8 @@ enum AppCommand {
     },
     /// Makes load for the benchmark.
     Load(LoadArgs),
+    /// Plays the peers of a BGP speaker for its benchmark.
+    BgpLoad(bench_bgp::LoadArgs),
 }
 
 /// Runs an app's command and returns its exit code.
@@ -112,6 +117,7 @@ pub fn run(args: AppArgs) -> u8 {
         AppCommand::Echo { address } => probe::echo(address),
         AppCommand::Flows { address, count } => probe::flows(address, count),
         AppCommand::Load(args) => load::run(args),
+        AppCommand::BgpLoad(args) => bench_bgp::load(&args),
     }
 }
 

@@ -12,23 +12,18 @@ mod scale;
 mod silk;
 mod subject;
 
-use crate::{
-    interrupt,
-    state::{self, Made},
-};
+pub(crate) use crate::lab::Lab;
+use crate::{interrupt, lab};
 use anyhow::{Context as _, bail};
 use measure::{Measure, Place};
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{io::Write as _, path::PathBuf};
 use subject::Subject;
 
 /// Directory of everything that the benchmark writes, but for its result.
 pub(crate) const RUN: &str = "/run/isthmus-bench";
 /// What the names of its namespaces begin with.
 pub(crate) const PREFIX: &str = "isb-";
+const LAB: lab::Place = lab::Place { run: RUN, prefix: PREFIX };
 
 /// Arguments of `isthmus bench`.
 #[derive(Clone, Debug, clap::Args)]
@@ -60,7 +55,7 @@ pub struct BenchArgs {
 pub fn run(args: BenchArgs) -> u8 {
     let outcome = bench(&args);
     let _turn = interrupt::turn();
-    let left = Lab::clear();
+    let left = LAB.clear();
     match outcome.and(left) {
         Ok(()) => 0,
         Err(error) => {
@@ -75,51 +70,20 @@ fn say(line: &str) {
     let _closed = writeln!(std::io::stderr(), "{line}");
 }
 
-/// What the benchmark has put on the host.
-#[derive(Debug, Default)]
-pub(crate) struct Lab {
-    made: Made,
-}
-
-impl Lab {
-    fn path() -> PathBuf {
-        Path::new(RUN).join("state.json")
-    }
-
-    /// Records something before it is made.
-    pub(crate) fn record(&mut self, change: impl FnOnce(&mut Made)) -> anyhow::Result<()> {
-        change(&mut self.made);
-        fs::create_dir_all(RUN).with_context(|| format!("cannot make {RUN}"))?;
-        Ok(state::save(&Self::path(), &self.made)?)
-    }
-
-    /// Removes what this or an earlier run has made.
-    fn clear() -> anyhow::Result<()> {
-        let mut made: Made = state::load(&Self::path())?.unwrap_or_default();
-        made.namespaces.extend(crate::namespace::with_prefix(PREFIX));
-        made.directories.push(RUN.into());
-        let left = made.remove();
-        match left.first() {
-            Some(first) => bail!("could not remove everything of the benchmark: {first}"),
-            None => Ok(()),
-        }
-    }
-}
-
 fn bench(args: &BenchArgs) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!(
             "the benchmark makes network namespaces and loads programs into the kernel: run it as root (sudo)"
         );
     }
-    Lab::clear()?;
+    LAB.clear()?;
     interrupt::clean_up_with(|| {
         say("interrupted: removing what was made");
-        if let Err(error) = Lab::clear() {
+        if let Err(error) = LAB.clear() {
             say(&format!("! {error:#}"));
         }
     });
-    let mut lab = Lab::default();
+    let mut lab = Lab::new(LAB);
     let wanted = |name: &str| {
         args.subjects.is_empty() || name == "limit" || args.subjects.iter().any(|one| one == name)
     };

@@ -1,6 +1,6 @@
 //! Nodes and platforms as network namespaces on one Linux machine.
 //!
-//! Three things stand on it: `isthmus demo` ([`demo`]), `isthmus bench` ([`mod@bench`]) and tests with real packets. It plays
+//! It carries `isthmus demo` ([`demo`]), `isthmus bench` ([`mod@bench`]), `isthmus bench-bgp` ([`bench_bgp`]) and tests with real packets. It plays
 //! the orchestrators and calls the real entry points: containerd's CRI, Garden's external networker, the CNI call that
 //! Nomad makes. It knows Isthmus only from outside: its programs, its REST API, its files.
 //!
@@ -16,14 +16,17 @@
 
 pub mod app;
 pub mod bench;
+pub mod bench_bgp;
 pub mod cni;
 pub mod command;
 pub mod containerd;
+mod cpu;
 mod daemon;
 pub mod demo;
 pub mod garden;
 pub mod image;
 mod interrupt;
+mod lab;
 pub mod load;
 pub mod namespace;
 pub mod nomad;

@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     command::Call,
+    cpu::Cpu,
     load::{Found, PluginFound},
 };
 use anyhow::{Context as _, bail};
 use serde::de::DeserializeOwned;
 use std::{
-    fs,
     io::{BufRead as _, BufReader, Read as _},
     process::{Child, Stdio},
     thread,
@@ -230,39 +230,6 @@ impl Drop for Half {
     }
 }
 
-/// CPU time of the machine's processes since boot.
-#[derive(Clone, Copy, Debug)]
-struct Cpu {
-    at: std::time::Instant,
-    busy_ms: u64,
-}
-
-impl Cpu {
-    fn now() -> Self {
-        let text = fs::read_to_string("/proc/stat").unwrap_or_default();
-        Self { at: std::time::Instant::now(), busy_ms: busy_ms(&text) }
-    }
-
-    /// What others used between two times, as part of one core.
-    fn others(&self, after: &Self, own_ms: u64) -> f64 {
-        let busy = (after.busy_ms - self.busy_ms).saturating_sub(own_ms);
-        busy as f64 / (after.at - self.at).as_millis().max(1) as f64
-    }
-}
-
-/// Time in user, nice, system and steal of `/proc/stat`; interrupts are the packets' own work and stay out.
-fn busy_ms(stat: &str) -> u64 {
-    let fields: Vec<u64> = stat
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1)
-        .map(|ticks| ticks.parse().unwrap_or(0))
-        .collect();
-    [0, 1, 2, 7].iter().filter_map(|index| fields.get(*index)).sum::<u64>() * 10
-}
-
 /// Containers of one run of a plugin.
 const CONTAINERS: usize = 64;
 /// Callers at once for the rate.
@@ -287,23 +254,4 @@ pub(super) fn plugin(subject: &str, plugin: &Plugin) -> anyhow::Result<Vec<(Meas
 /// Containers that plugins are called for.
 pub(super) fn churned() -> std::ops::Range<usize> {
     0..CONTAINERS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn busy_time_leaves_idle_and_interrupts_out() {
-        assert_eq!(busy_ms("cpu  1 2 3 1000 5 600 700 8 0 0\ncpu0 9 9 9"), (1 + 2 + 3 + 8) * 10);
-        assert_eq!(busy_ms(""), 0);
-    }
-
-    #[test]
-    fn own_time_is_no_disturbance() {
-        let before = Cpu { at: std::time::Instant::now(), busy_ms: 100 };
-        let after = Cpu { at: before.at + std::time::Duration::from_secs(1), busy_ms: 2100 };
-        assert!(before.others(&after, 2000) < 1e-9);
-        assert!((before.others(&after, 1500) - 0.5).abs() < 1e-9);
-    }
 }
