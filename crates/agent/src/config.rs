@@ -183,12 +183,13 @@ fn limits(reader: &mut Reader<'_>) -> Limits {
         connections_other: limit("connections_other", default.connections_other),
         blocks: limit("blocks", default.blocks),
         nodes: limit("nodes", default.nodes),
+        peers: limit("peers", default.peers),
     };
     reader.take_back(table);
     limits
 }
 
-fn limit_keys(limits: &Limits) -> [(&'static str, u32); 6] {
+fn limit_keys(limits: &Limits) -> [(&'static str, u32); 7] {
     [
         ("endpoints", limits.endpoints),
         ("policy_entries", limits.policy_entries),
@@ -196,6 +197,7 @@ fn limit_keys(limits: &Limits) -> [(&'static str, u32); 6] {
         ("connections_other", limits.connections_other),
         ("blocks", limits.blocks),
         ("nodes", limits.nodes),
+        ("peers", limits.peers),
     ]
 }
 

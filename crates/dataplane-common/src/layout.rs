@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 /// Version of every layout in this file, kept in a pinned map. Pins of another version are never read.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Next hop of every container's default route; answered by the programs, owned by nobody.
 pub const GATEWAY: [u8; 4] = [169, 254, 1, 1];
@@ -90,11 +90,11 @@ pub const BLOCK_PREFIX_MAX: u32 = 32 + 128;
 
 /// Value of `BLOCK`: who has the addresses of a prefix.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockValue {
-    /// Number of the node; 0: a pool's range that nobody has leased.
+    /// Number of the node; 0: a pool's range that nobody has leased, or a network that is not ours.
     pub node: u32,
-    /// [`BLOCK_LOCAL`] or 0.
+    /// `BLOCK_*`.
     pub flags: u32,
     /// The node's tunnel address, IPv4, as in a packet.
     pub tunnel: u32,
@@ -102,13 +102,21 @@ pub struct BlockValue {
     pub next_hop: u32,
     /// Interface towards it.
     pub ifindex: u32,
+    /// With [`BLOCK_FOREIGN`]: who sends from it.
+    pub identity: u32,
     /// Zero.
-    pub reserved: [u32; 3],
+    pub reserved: [u32; 2],
 }
 const _: () = assert!(size_of::<BlockValue>() == 32, "padding would reach the kernel uninitialised");
 
 /// [`BlockValue::flags`]: leased to this node.
 pub const BLOCK_LOCAL: u32 = 1;
+/// [`BlockValue::flags`]: packets go as they are, by the kernel's routes, and come so.
+pub const BLOCK_NATIVE: u32 = 2;
+/// [`BlockValue::flags`]: of a network that is not ours.
+pub const BLOCK_FOREIGN: u32 = 4;
+/// [`BlockValue::flags`], with [`BLOCK_NATIVE`]: where the kernel has no route of its own, the overlay is the way.
+pub const BLOCK_OVERLAY_ELSE: u32 = 8;
 
 /// Value of `NODE`, keyed by each address of each node.
 #[repr(C)]
@@ -122,6 +130,17 @@ pub struct NodeValue {
     pub flags: u32,
 }
 const _: () = assert!(size_of::<NodeValue>() == 40, "padding would reach the kernel uninitialised");
+
+/// Value of `MULTIPATH`, keyed by the prefixes of routes with several next hops, and of those within them.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MultipathValue {
+    /// Interfaces that the route leaves by; 0: no more.
+    pub ifindexes: [u32; MULTIPATH_MAX],
+}
+
+/// Interfaces of one route that are known.
+pub const MULTIPATH_MAX: usize = 8;
 
 /// Value of `PATH_MTU`, keyed by a node's tunnel address: what a router told.
 #[repr(C)]
@@ -268,7 +287,8 @@ pub struct ConnectionValue {
 }
 const _: () = assert!(size_of::<ConnectionValue>() == 120, "padding would reach the kernel uninitialised");
 
-/// Where an end of a connection is, as far as packets need it.
+/// Where an end of a connection is, as far as packets need it. See [`Side::native`] for what the fields of a
+/// [`SIDE_NATIVE`] hold.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Side {
@@ -280,7 +300,7 @@ pub struct Side {
     pub mac_tail: u32,
     /// A container: the first two bytes of its MAC address.
     pub mac_head: u16,
-    /// [`SIDE_STACK`], [`SIDE_CONTAINER`], [`SIDE_NODE`].
+    /// [`SIDE_STACK`], [`SIDE_CONTAINER`], [`SIDE_NODE`], [`SIDE_NATIVE`].
     pub kind: u16,
     /// A node: its tunnel address, IPv4, as in a packet.
     pub tunnel: u32,
@@ -289,12 +309,42 @@ pub struct Side {
 }
 const _: () = assert!(size_of::<Side>() == 24, "padding would reach the kernel uninitialised");
 
+impl Side {
+    /// An end that is reached without encapsulation: the way to it, and the interface that its packets come by.
+    #[inline(always)]
+    pub const fn native(ifindex: u32, next_hop: u32, mtu: u32, arrival: u32) -> Self {
+        Self {
+            ifindex,
+            identity: 0,
+            mac_tail: arrival,
+            mac_head: 0,
+            kind: SIDE_NATIVE,
+            tunnel: mtu,
+            next_hop,
+        }
+    }
+
+    /// [`SIDE_NATIVE`]: longest packet that the way carries.
+    #[inline(always)]
+    pub const fn mtu(&self) -> u32 {
+        self.tunnel
+    }
+
+    /// [`SIDE_NATIVE`]: interface that its packets may come by.
+    #[inline(always)]
+    pub const fn arrival(&self) -> u32 {
+        self.mac_tail
+    }
+}
+
 /// [`Side::kind`]: the host's stack knows.
 pub const SIDE_STACK: u16 = 0;
 /// [`Side::kind`]: a container of this node.
 pub const SIDE_CONTAINER: u16 = 1;
-/// [`Side::kind`]: another node.
+/// [`Side::kind`]: another node, through the overlay.
 pub const SIDE_NODE: u16 = 2;
+/// [`Side::kind`]: another node or network, without encapsulation.
+pub const SIDE_NATIVE: u16 = 3;
 
 /// [`ConnectionValue::epoch`]: never true.
 pub const EPOCH_NONE: u32 = 0;
@@ -419,6 +469,17 @@ pub struct ConfigValue {
     pub path_mtu_floor: u32,
     /// Number of this node.
     pub node: u32,
-    /// Counts up behind every change of endpoints, rules, nodes and blocks; never [`EPOCH_NONE`].
+    /// Counts up behind every change of endpoints, rules, nodes, blocks and routes; never [`EPOCH_NONE`].
     pub epoch: u32,
+    /// `NATIVE_*`; 0: every packet for a container comes encapsulated or through the stack.
+    pub native: u32,
+    /// Lowest address of this node's blocks, host order: what the wire brings below it is no container's.
+    pub local_low: u32,
+    /// Highest one.
+    pub local_high: u32,
 }
+
+/// [`ConfigValue::native`]: packets without encapsulation come for containers.
+pub const NATIVE_ACCEPTED: u32 = 1;
+/// [`ConfigValue::native`]: only by the interface that the route back leaves by (RFC 3704 section 2.2).
+pub const NATIVE_STRICT: u32 = 2;

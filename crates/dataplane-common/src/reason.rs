@@ -102,6 +102,14 @@ reasons! {
     MapFull = 54, false, "map-full";
     /// The sender's endpoint is not known; it is being attached or detached.
     UnknownSender = 55, false, "unknown-sender";
+    /// To another node or network without encapsulation, and the kernel has no route; the sender was told.
+    Unrouted = 56, false, "unrouted";
+    /// Arrived without encapsulation by an interface that no route back to its source leaves by.
+    ReversePath = 57, false, "reverse-path";
+    /// Arrived without encapsulation from a block or node that is reached through the overlay alone.
+    NotEncapsulated = 58, false, "not-encapsulated";
+    /// Arrived by wire with a source address of this node or of its own block.
+    OwnSource = 59, false, "own-source";
 }
 
 /// Numbers below this one let a packet through.

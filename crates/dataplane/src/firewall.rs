@@ -22,6 +22,7 @@ pub(crate) fn rules(network: &Network, ports: &[MappedPort]) -> String {
     let pools = ipv4_elements(network.pools.iter().copied());
     let nodes = network.nodes.iter().flat_map(|node| &node.addresses).map(|address| IpNet::from(*address));
     let nodes = ipv4_elements(nodes);
+    let foreign = ipv4_elements(network.foreign.iter().map(|entry| entry.prefix));
     let keep = !MARK_MASK;
     let mut text = String::new();
     // The node's packets are marked behind the translation of mapped ports, by address: the interface that rules see there
@@ -33,6 +34,7 @@ pub(crate) fn rules(network: &Network, ports: &[MappedPort]) -> String {
          table ip {TABLE} {{\n\
          \tset pools {{ type ipv4_addr; flags interval; auto-merge; {pools} }}\n\
          \tset nodes {{ type ipv4_addr; flags interval; auto-merge; {nodes} }}\n\
+         \tset foreign {{ type ipv4_addr; flags interval; auto-merge; {foreign} }}\n\
          \tchain node_packets {{\n\
          \t\ttype filter hook output priority filter;\n\
          \t\tip daddr @pools meta mark set meta mark & {keep:#010x} | {MARK_NODE:#x}\n\
@@ -45,7 +47,7 @@ pub(crate) fn rules(network: &Network, ports: &[MappedPort]) -> String {
          \tchain leaving {{\n\
          \t\ttype nat hook postrouting priority srcnat;\n\
          \t\tiifname \"{LINK_PREFIX}*\" oifname != \"{LINK_PREFIX}*\" ip saddr @pools ip daddr != @pools \
-         ip daddr != @nodes masquerade\n\
+         ip daddr != @nodes ip daddr != @foreign masquerade\n\
          \t\toifname \"{LINK_PREFIX}*\" ct status dnat ip saddr @pools masquerade\n\
          \t\toifname \"{LINK_PREFIX}*\" ip saddr 127.0.0.0/8 masquerade\n\
          \t}}\n"
@@ -123,13 +125,17 @@ fn run(rules: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::NodeEntry;
+    use crate::model::{ForeignEntry, NodeEntry};
 
     #[test]
     fn rules_name_pools_nodes_and_ports() {
         let network = Network {
             pools: vec!["10.64.0.0/16".parse().unwrap()],
             nodes: vec![NodeEntry { number: 1, addresses: vec!["192.0.2.1".parse().unwrap()] }],
+            foreign: vec![ForeignEntry {
+                prefix: "198.51.100.0/24".parse().unwrap(),
+                identity: isthmus_core::Identity::WORLD,
+            }],
             ..Network::default()
         };
         let port = MappedPort {
@@ -140,6 +146,9 @@ mod tests {
         };
         let text = rules(&network, &[port]);
         assert!(text.contains("elements = { 10.64.0.0/16 };"), "{text}");
+        assert!(text.contains(
+            "set foreign { type ipv4_addr; flags interval; auto-merge; elements = { 198.51.100.0/24 };"
+        ));
         assert!(text.contains("elements = { 192.0.2.1/32 };"), "{text}");
         assert_eq!(text.matches("tcp dport 61000 dnat to 10.64.0.5:8080").count(), 2, "{text}");
     }

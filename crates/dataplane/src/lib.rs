@@ -5,7 +5,8 @@
 //! crashes or is upgraded drops no packet: the next one adopts what is there and replaces the programs without a gap.
 //!
 //! ```text
-//!  Network ──► network.rs ──► NODE, BLOCK, CONFIG, routes of the pools
+//!  Network ──► network.rs ──► NODE, BLOCK, PEER, CONFIG, routes of the pools
+//!  the kernel's routes ─► route.rs ─► epochs, MULTIPATH
 //!  Table ────► table.rs ────► POLICY, SLOT
 //!  LinkRequest ► link.rs ───► veth pair, ENDPOINT_BY_*, programs on both hooks
 //!  ports ────► firewall.rs ─► nftables table `isthmus`
@@ -27,6 +28,7 @@ mod netlink;
 mod network;
 mod program;
 mod reaper;
+mod route;
 mod sweep;
 mod sys;
 mod table;
@@ -45,7 +47,7 @@ use std::{
     os::fd::BorrowedFd,
     path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
@@ -57,7 +59,7 @@ pub struct Dataplane {
     tunnel_address: Ipv4Addr,
     mtu: u32,
     vxlan_ifindex: u32,
-    maps: program::Maps,
+    maps: Arc<program::Maps>,
     programs: program::Programs,
     tables: table::Tables,
     events: Mutex<Option<RingBuf<MapData>>>,
@@ -65,6 +67,7 @@ pub struct Dataplane {
     state: Mutex<State>,
     cpus: usize,
     reaper: reaper::Reaper,
+    routes: route::Watch,
 }
 
 /// What was last put into force outside of maps.
@@ -96,6 +99,9 @@ impl Dataplane {
         let pins = program::pins(&options.bpffs, options.node.as_str());
         let constants = program::Constants { vxlan_port: options.vxlan_port, tunnel_address, vxlan_ifindex };
         let (programs, maps, events) = program::open(&pins, &options.limits, constants, options.attach_mode)?;
+        let maps = Arc::new(maps);
+        let routes =
+            route::Watch::start(Arc::clone(&maps)).map_err(ApplyError::of("watch the kernel's routes"))?;
         let tables = table::Tables::adopt(&maps, options.limits.endpoints, options.limits.policy_entries)?;
         let pins = programs.pins();
         let dataplane = Self {
@@ -111,6 +117,7 @@ impl Dataplane {
             cpus: possible_cpus(),
             reaper: reaper::Reaper::start(pins)
                 .map_err(ApplyError::of("start the thread that removes links"))?,
+            routes,
             options,
         };
         dataplane.take_over(&uplink, &mut netlink)?;
@@ -190,7 +197,12 @@ impl Dataplane {
             vxlan_ifindex: self.vxlan_ifindex,
             mtu: self.mtu,
         };
-        let uplinks = network::apply(&self.maps, &mut netlink, &overlay, network, extent)?;
+        let mut uplinks = network::apply(&self.maps, &mut netlink, &overlay, network, extent)?;
+        if network::accepts_native(network) != 0 {
+            let anew = *network != state.network;
+            let more = self.routes.interfaces(anew).map_err(ApplyError::of("read the kernel's routes"))?;
+            uplinks.extend(more);
+        }
         self.attach_uplinks(&mut state, &mut netlink, &uplinks)?;
         state.network = network.clone();
         state.extent = extent;
@@ -456,6 +468,15 @@ fn possible_cpus() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_is_documented() {
+        let page = include_str!("../../../docs/reference/reasons.md");
+        for reason in Reason::ALL {
+            let row = format!("| `{}` | {} | ", reason.as_str(), *reason as u8);
+            assert!(page.contains(&row), "docs/reference/reasons.md has no row that begins with {row}");
+        }
+    }
 
     #[test]
     fn link_names_fit_and_differ() {

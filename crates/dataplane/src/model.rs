@@ -61,6 +61,8 @@ pub struct Limits {
     pub blocks: u32,
     /// Nodes of the whole network; one more is refused.
     pub nodes: u32,
+    /// Addresses on other nodes that rules of this node name, where packets are not encapsulated; one more is refused.
+    pub peers: u32,
 }
 
 impl Default for Limits {
@@ -72,6 +74,7 @@ impl Default for Limits {
             connections_other: 131_072,
             blocks: 65_536,
             nodes: 16_384,
+            peers: 65_536,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! rtnetlink, one request at a time on a blocking socket: an attach is a handful of requests, and waits for each.
 
+use crate::{host::LINK_PREFIX, route::KernelRoute};
+use ipnet::Ipv4Net;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST, NetlinkMessage,
     NetlinkPayload,
@@ -16,13 +18,16 @@ use netlink_packet_route::{
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::{
+    collections::BTreeSet,
     io,
     net::{IpAddr, Ipv4Addr},
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
 };
 
 /// Protocol number of our routes and neighbours, so that they are found and removed.
 pub(crate) const ROUTE_PROTOCOL: u8 = 98;
+/// The kernel's own table of this node's addresses.
+const TABLE_LOCAL: u8 = 255;
 
 /// One rtnetlink socket; it stays in the namespace that it was made in.
 pub(crate) struct Netlink {
@@ -227,6 +232,41 @@ impl Netlink {
         Ok(answers.into_iter().filter_map(|answer| our_route(answer, ifindex)).collect())
     }
 
+    /// All routes to other hosts and networks, of all tables.
+    pub(crate) fn kernel_routes(&mut self) -> io::Result<Vec<KernelRoute>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.exchange(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers.into_iter().filter_map(kernel_route).collect())
+    }
+
+    /// A socket that hears of changes of routes, next hops, rules and links.
+    pub(crate) fn watch_routes() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        for group in
+            [libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV4_RULE, libc::RTNLGRP_NEXTHOP, libc::RTNLGRP_LINK]
+        {
+            socket.add_membership(group)?;
+        }
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Takes all that a socket of [`Netlink::watch_routes`] heard; whether packets may travel another way now.
+    pub(crate) fn drain_route_events(&self) -> io::Result<bool> {
+        let mut changed = false;
+        loop {
+            match self.socket.recv_from_full() {
+                Ok((datagram, _)) => changed |= tells_of_change(&datagram),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
+                // More than the socket holds: anything may have changed.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => changed = true,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// The way that the kernel would send a packet.
     pub(crate) fn way(&mut self, destination: Ipv4Addr) -> io::Result<Option<Way>> {
         let mut message = RouteMessage::default();
@@ -331,6 +371,12 @@ impl Netlink {
             }
         }
         Ok(false)
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
@@ -442,6 +488,68 @@ fn our_route(answer: RouteNetlinkMessage, ifindex: u32) -> Option<(Ipv4Addr, u8)
         _ => None,
     });
     over.then_some((destination?, message.header.destination_prefix_length))
+}
+
+/// Whether a datagram of events has one that is neither about a route of ours nor about an address of this node.
+fn tells_of_change(datagram: &[u8]) -> bool {
+    let mut rest = datagram;
+    while rest.len() >= 16 {
+        let length = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+        if length < 16 || length > rest.len() {
+            return true;
+        }
+        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&rest[..length]);
+        let harmless = match message.map(|message| message.payload) {
+            Ok(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+            )) => {
+                route.header.protocol == RouteProtocol::from(ROUTE_PROTOCOL)
+                    || route.header.table == TABLE_LOCAL
+            }
+            Ok(NetlinkPayload::InnerMessage(
+                RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link),
+            )) => link.attributes.iter().any(
+                |attribute| matches!(attribute, LinkAttribute::IfName(name) if name.starts_with(LINK_PREFIX)),
+            ),
+            _ => false,
+        };
+        if !harmless {
+            return true;
+        }
+        rest = &rest[length.next_multiple_of(4).min(rest.len())..];
+    }
+    false
+}
+
+fn kernel_route(answer: RouteNetlinkMessage) -> Option<KernelRoute> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    if message.header.kind != RouteType::Unicast || message.header.table == TABLE_LOCAL {
+        return None;
+    }
+    let mut route = KernelRoute {
+        prefix: Ipv4Net::new(Ipv4Addr::UNSPECIFIED, 0).ok()?,
+        ifindexes: BTreeSet::new(),
+        has_gateway: false,
+    };
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+                route.prefix = Ipv4Net::new(address, message.header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Oif(ifindex) => {
+                route.ifindexes.insert(ifindex);
+            }
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => route.has_gateway = true,
+            RouteAttribute::MultiPath(hops) => {
+                let is_gateway =
+                    |a: &RouteAttribute| matches!(a, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+                route.has_gateway |= hops.iter().any(|hop| hop.attributes.iter().any(is_gateway));
+                route.ifindexes.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            _ => {}
+        }
+    }
+    Some(route)
 }
 
 fn way(answer: RouteNetlinkMessage, destination: Ipv4Addr) -> Option<Way> {

@@ -1,16 +1,18 @@
-//! What the node knows of the network: nodes, blocks and pools in the maps, pools routed to the VXLAN device.
+//! What the node knows of the network: nodes, blocks, pools, foreign ranges and peers in the maps, pools routed to the
+//! VXLAN device.
 
 use crate::{
     error::ApplyError,
     host::mapped_address,
-    model::Network,
+    model::{Encapsulation, Network, SourceCheck},
     netlink::{Netlink, Route, Way},
     program::Maps,
     sys::map::Prefixed,
 };
 use ipnet::{IpNet, Ipv4Net};
 use isthmus_dataplane_common::{
-    BLOCK_LOCAL, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, LAYOUT_VERSION, NodeValue,
+    BLOCK_FOREIGN, BLOCK_LOCAL, BLOCK_NATIVE, BLOCK_OVERLAY_ELSE, BLOCK_PREFIX_IPV4, BlockKey, BlockValue,
+    LAYOUT_VERSION, NATIVE_ACCEPTED, NATIVE_STRICT, NodeValue,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,8 +50,9 @@ pub(crate) fn apply(
     let own = own_number(overlay, network);
     let nodes = apply_nodes(maps, network, &ways, own, extent)?;
     let blocks = apply_blocks(maps, network, &ways, own, extent)?;
-    set_config(maps, overlay, own)?;
-    if nodes || blocks {
+    let peers = apply_peers(maps, network, extent)?;
+    let accepted = set_config(maps, overlay, network, own, extent)?;
+    if nodes || blocks || peers || accepted {
         maps.begin_epoch().map_err(ApplyError::of("tell connections of the changed network"))?;
     }
     apply_routes(netlink, overlay, network, extent)?;
@@ -107,29 +110,93 @@ fn ways(
             netlink.way(tunnel).map_err(ApplyError::of(format!("find the route to node address {tunnel}")))?
         };
         let way = way.unwrap_or(Way { ifindex: 0, next_hop: tunnel });
+        let is_on_link = way.ifindex != 0 && way.next_hop == tunnel;
+        let flags = match network.encapsulation {
+            _ if tunnel == overlay.tunnel_address => 0,
+            Encapsulation::Never => BLOCK_NATIVE,
+            Encapsulation::CrossSubnet if is_on_link => BLOCK_NATIVE | BLOCK_OVERLAY_ELSE,
+            Encapsulation::CrossSubnet | Encapsulation::Always => 0,
+        };
         let value = BlockValue {
             node: node.number,
-            flags: 0,
+            flags,
             tunnel: u32::from_ne_bytes(tunnel.octets()),
             next_hop: u32::from_ne_bytes(way.next_hop.octets()),
             ifindex: way.ifindex,
-            reserved: [0; 3],
+            ..BlockValue::default()
         };
         ways.insert(node.number, value);
     }
     Ok(ways)
 }
 
-/// Writes what programs read beside the maps.
-fn set_config(maps: &Maps, overlay: &Overlay, node: u32) -> Result<(), ApplyError> {
+/// Writes what programs read beside the maps. Whether something changed that connections were judged by.
+fn set_config(
+    maps: &Maps,
+    overlay: &Overlay,
+    network: &Network,
+    node: u32,
+    extent: Extent,
+) -> Result<bool, ApplyError> {
+    let native = accepts_native(network);
+    let (low, high) = hull(network, node);
+    let mut changed = false;
     let written = maps.change_config(|config| {
         let floor = if config.path_mtu_floor == 0 { overlay.mtu } else { config.path_mtu_floor };
         config.layout = LAYOUT_VERSION;
         config.mtu = overlay.mtu;
         config.path_mtu_floor = floor.min(overlay.mtu);
         config.node = node;
+        let before = (config.native, config.local_low, config.local_high);
+        // What an earlier agent left may be newer than what this one remembers.
+        if extent == Extent::Whole || config.native == 0 {
+            config.native = native;
+        }
+        if extent == Extent::Whole || config.local_high == 0 {
+            (config.local_low, config.local_high) = (low, high);
+        }
+        changed = before != (config.native, config.local_low, config.local_high);
     });
-    written.map_err(ApplyError::of("write the programs' configuration"))
+    written.map(|()| changed).map_err(ApplyError::of("write the programs' configuration"))
+}
+
+/// Whether packets come for containers without encapsulation, and how their sources are checked.
+pub(crate) fn accepts_native(network: &Network) -> u32 {
+    if network.encapsulation == Encapsulation::Always && network.foreign.is_empty() {
+        return 0;
+    }
+    match network.source_check {
+        SourceCheck::Strict => NATIVE_ACCEPTED | NATIVE_STRICT,
+        SourceCheck::Loose => NATIVE_ACCEPTED,
+    }
+}
+
+/// First and last address between which all blocks of this node lie.
+fn hull(network: &Network, own: u32) -> (u32, u32) {
+    let blocks = network.blocks.iter().filter(|entry| entry.node == own);
+    let blocks = blocks.filter_map(|entry| ipv4(&entry.block));
+    blocks.fold((u32::MAX, 0), |(low, high), block| {
+        (low.min(block.network().into()), high.max(block.broadcast().into()))
+    })
+}
+
+/// Writes who has which address on other nodes.
+fn apply_peers(maps: &Maps, network: &Network, extent: Extent) -> Result<bool, ApplyError> {
+    let failed = |source| ApplyError { what: "write the table of peers' addresses".into(), source };
+    let desired: BTreeMap<_, _> =
+        network.peers.iter().map(|peer| (mapped_address(peer.address), peer.identity.number())).collect();
+    let observed: BTreeMap<_, _> = maps.peer.entries().map_err(failed)?.into_iter().collect();
+    let mut changed = false;
+    if extent == Extent::Whole {
+        let gone: Vec<_> =
+            observed.keys().filter(|address| !desired.contains_key(*address)).copied().collect();
+        maps.peer.remove_batch(&gone).map_err(failed)?;
+        changed |= !gone.is_empty();
+    }
+    let missing = desired.iter().filter(|(address, peer)| differs(observed.get(*address), peer, extent));
+    let (addresses, identities): (Vec<_>, Vec<_>) = missing.unzip();
+    maps.peer.set_batch(&addresses, &identities).map_err(failed)?;
+    Ok(changed || !addresses.is_empty())
 }
 
 fn apply_nodes(
@@ -175,12 +242,16 @@ fn apply_blocks(
 ) -> Result<bool, ApplyError> {
     let mut desired = BTreeMap::new();
     for pool in &network.pools {
-        let nobody = BlockValue { node: 0, flags: 0, tunnel: 0, next_hop: 0, ifindex: 0, reserved: [0; 3] };
-        desired.insert(key_bytes(*pool), (prefixed(*pool), nobody));
+        desired.insert(key_bytes(*pool), (prefixed(*pool), BlockValue::default()));
+    }
+    for entry in &network.foreign {
+        let identity = entry.identity.number();
+        let value = BlockValue { flags: BLOCK_NATIVE | BLOCK_FOREIGN, identity, ..BlockValue::default() };
+        desired.insert(key_bytes(entry.prefix), (prefixed(entry.prefix), value));
     }
     for entry in &network.blocks {
         let Some(way) = ways.get(&entry.node) else { continue };
-        let flags = if entry.node == own { BLOCK_LOCAL } else { 0 };
+        let flags = if entry.node == own { BLOCK_LOCAL } else { way.flags };
         desired.insert(key_bytes(entry.block), (prefixed(entry.block), BlockValue { flags, ..*way }));
     }
     let failed = |source| ApplyError { what: "write the table of blocks".into(), source };
@@ -228,7 +299,7 @@ fn key_bytes(net: IpNet) -> (u32, [u32; 4]) {
     (key.prefix_len, key.key.address)
 }
 
-/// Pools go to the VXLAN device; routes to local containers are longer, and win.
+/// Pools go to the VXLAN device, unless nothing is encapsulated; routes to local containers are longer, and win.
 fn apply_routes(
     netlink: &mut Netlink,
     overlay: &Overlay,
@@ -236,7 +307,11 @@ fn apply_routes(
     extent: Extent,
 ) -> Result<(), ApplyError> {
     let failed = |source: io::Error| ApplyError { what: "route the pools to the overlay".into(), source };
-    let pools: BTreeSet<Ipv4Net> = network.pools.iter().filter_map(ipv4).collect();
+    let pools: BTreeSet<Ipv4Net> = match network.encapsulation {
+        Encapsulation::Always | Encapsulation::CrossSubnet => network.pools.iter().filter_map(ipv4).collect(),
+        // Where no other route leads, nothing leads.
+        Encapsulation::Never => BTreeSet::new(),
+    };
     let present = netlink.our_routes(overlay.vxlan_ifindex).map_err(failed)?;
     let route = |destination, prefix_len| Route {
         destination,

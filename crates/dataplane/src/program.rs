@@ -17,7 +17,8 @@ use aya::{
 };
 use isthmus_dataplane_common::{
     Address, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EPOCH_NONE, EndpointValue,
-    LAYOUT_VERSION, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue, SlotValue,
+    LAYOUT_VERSION, MultipathValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue,
+    SlotValue,
 };
 use std::{
     collections::HashSet,
@@ -90,6 +91,8 @@ pub(crate) struct Maps {
     pub(crate) endpoint_by_address: Map<Address, EndpointValue>,
     pub(crate) block: Map<crate::sys::map::Prefixed, BlockValue>,
     pub(crate) node: Map<Address, NodeValue>,
+    pub(crate) peer: Map<Address, u32>,
+    pub(crate) multipath: Map<crate::sys::map::Prefixed, MultipathValue>,
     pub(crate) path_mtu: Map<Address, PathMtuValue>,
     pub(crate) slot: Map<u32, SlotValue>,
     pub(crate) policy: Map<PolicyKey, PolicyValue>,
@@ -106,11 +109,13 @@ pub(crate) struct Maps {
 type Size = fn(&Limits) -> Option<u32>;
 
 /// Maps in the object, with what limits them.
-const MAPS: [(&str, Size); 14] = [
+const MAPS: [(&str, Size); 16] = [
     ("ENDPOINT_BY_IFINDEX", |limits| Some(limits.endpoints)),
     ("ENDPOINT_BY_ADDRESS", |limits| Some(limits.endpoints)),
     ("BLOCK", |limits| Some(limits.blocks)),
     ("NODE", |limits| Some(limits.nodes)),
+    ("PEER", |limits| Some(limits.peers)),
+    ("MULTIPATH", |_| None),
     ("PATH_MTU", |_| None),
     ("SLOT", |limits| Some(limits.endpoints)),
     ("POLICY", |limits| Some(limits.policy_entries)),
@@ -245,6 +250,8 @@ impl Maps {
             endpoint_by_address: map(directory, "ENDPOINT_BY_ADDRESS")?,
             block: map(directory, "BLOCK")?,
             node: map(directory, "NODE")?,
+            peer: map(directory, "PEER")?,
+            multipath: map(directory, "MULTIPATH")?,
             path_mtu: map(directory, "PATH_MTU")?,
             slot: map(directory, "SLOT")?,
             policy: map(directory, "POLICY")?,

@@ -2,14 +2,14 @@
 
 use crate::{
     SHOT,
-    deliver::{by_device, into_container},
+    deliver::{by_device, into_container, to_next_hop},
     packet::{ETHERNET_BYTES, Mac, Macs, Packet, TCP, again, ifindex, raw, read, store},
 };
 use aya_ebpf::{
     helpers::{bpf_csum_diff, bpf_skb_change_tail},
     programs::TcContext,
 };
-use isthmus_dataplane_common::{BlockValue, EndpointValue, GATEWAY_MAC, Reason};
+use isthmus_dataplane_common::{BLOCK_NATIVE, BlockValue, EndpointValue, GATEWAY_MAC, Reason};
 
 /// The gateway's address, as in a packet.
 pub const GATEWAY: u32 = u32::from_ne_bytes(isthmus_dataplane_common::GATEWAY);
@@ -83,10 +83,23 @@ pub fn refused_here(ctx: &TcContext, packet: &Packet) -> i32 {
     if make_error(ctx, packet, 3, 0) { back(ctx) } else { SHOT }
 }
 
-/// Tells a container of another node that its packet was refused; `identity` is whom it was sent to.
+/// Tells a container of this node that nobody knows the way (RFC 792, net unreachable).
+#[inline(always)]
+pub fn unreachable(ctx: &TcContext, packet: &Packet) -> i32 {
+    if make_error(ctx, packet, 0, 0) { back(ctx) } else { SHOT }
+}
+
+/// Tells who sent from elsewhere that its packet was refused; `identity` is whom it was sent to.
 #[inline(always)]
 pub fn refused_there(ctx: &TcContext, packet: &Packet, way: &BlockValue, identity: u32) -> i32 {
-    if make_error(ctx, packet, 3, 0) { by_device(again(ctx), way.tunnel, identity) } else { SHOT }
+    if !make_error(ctx, packet, 3, 0) {
+        return SHOT;
+    }
+    if way.flags & BLOCK_NATIVE == 0 {
+        return by_device(again(ctx), way.tunnel, identity);
+    }
+    // Without an interface only the stack would know the way, and it expects nothing from a container here.
+    if way.ifindex == 0 { SHOT } else { to_next_hop(way.ifindex, way.next_hop) }
 }
 
 /// Back into the container that sent the packet.

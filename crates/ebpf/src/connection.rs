@@ -7,9 +7,10 @@ use crate::{
     passage::{End, Passage, target},
 };
 use isthmus_dataplane_common::{
-    CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM, CONNECTION_FIN_TO,
-    CONNECTION_FROM_LOW, CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey, ConnectionValue, Reason,
-    SIDE_CONTAINER, SIDE_NODE, SLOT_NONE, SLOT_REJECT, Side, SlotValue, mapped, reason_allows,
+    BLOCK_NATIVE, CONNECTION_ANSWERED, CONNECTION_BY_STACK, CONNECTION_ESTABLISHED, CONNECTION_FIN_FROM,
+    CONNECTION_FIN_TO, CONNECTION_FROM_LOW, CONNECTION_RESET, CONNECTION_REVOKED, ConnectionKey,
+    ConnectionValue, Reason, SIDE_CONTAINER, SIDE_NATIVE, SIDE_NODE, SLOT_NONE, SLOT_REJECT, Side, SlotValue,
+    mapped, reason_allows,
     verdict::{self, Verdict},
 };
 
@@ -135,7 +136,7 @@ fn follow(entry: &mut ConnectionValue, passage: &mut Passage) -> Fate {
         // Back through the stack, which may have translated what came, also where the other end is a node.
         passage.target = target::STACK;
     }
-    if entry.epoch == passage.epoch {
+    if entry.epoch == passage.epoch && !moved(entry, passage) {
         entry.flags = flags;
         entry.seen = now();
     } else {
@@ -143,6 +144,31 @@ fn follow(entry: &mut ConnectionValue, passage: &mut Passage) -> Fate {
     }
     count(Reason::Established);
     Fate::Pass
+}
+
+/// Whether the packet comes or goes another way than its connection's packets did.
+#[inline(always)]
+fn moved(entry: &ConnectionValue, passage: &Passage) -> bool {
+    let known = far_side(entry, passage);
+    if passage.target == target::NODE {
+        return known.kind == SIDE_NATIVE;
+    }
+    let native = passage.target == target::NATIVE || passage.arrival != 0;
+    if !native || passage.target == target::STACK || passage.way.flags & BLOCK_NATIVE == 0 {
+        return false;
+    }
+    known.kind != SIDE_NATIVE
+        || known.ifindex != passage.way.ifindex
+        || known.next_hop != passage.way.next_hop
+        || known.mtu() != passage.mtu
+        || (passage.arrival != 0 && known.arrival() != passage.arrival)
+}
+
+/// The end of a connection that is not of this node, where the packet leaves this node or came by wire.
+#[inline(always)]
+fn far_side<'a>(entry: &'a ConnectionValue, passage: &Passage) -> &'a Side {
+    let leaves = passage.to.ifindex == 0;
+    if leaves == (passage.from_low != 0) { &entry.high } else { &entry.low }
 }
 
 /// Writes down what is true under the passage's epoch. As a whole and beside the old entry, which another CPU may read.
@@ -153,6 +179,10 @@ fn renew(entry: &ConnectionValue, passage: &mut Passage, flags: u32) -> i32 {
     passage.entry.epoch = passage.epoch;
     passage.entry.flags = flags;
     passage.entry.seen = now();
+    let known = far_side(entry, passage);
+    if passage.arrival == 0 && known.kind == SIDE_NATIVE && entry.epoch == passage.epoch {
+        passage.arrival = known.arrival();
+    }
     set_sides(passage, by_stack);
     // Where it finds no room, the old entry stays, and is followed the long way.
     let _ = insert(passage);
@@ -191,8 +221,13 @@ fn side(end: &End, passage: &Passage, by_stack: bool) -> Side {
             kind: SIDE_CONTAINER,
             ..elsewhere
         }
-    } else if by_stack || passage.node == 0 {
+    } else if by_stack {
         elsewhere
+    } else if passage.way.flags & BLOCK_NATIVE != 0 {
+        let way = &passage.way;
+        // Until packets come another way, they are expected by the interface that they leave by.
+        let arrival = if passage.arrival != 0 { passage.arrival } else { way.ifindex };
+        Side::native(way.ifindex, way.next_hop, passage.mtu, arrival)
     } else {
         let way = &passage.way;
         Side {

@@ -8,6 +8,7 @@ use crate::{
     event::{Told, tell},
     known,
     maps::{self, BLOCK, ENDPOINT_BY_ADDRESS, NODE, vxlan_port},
+    native,
     packet::{
         ETHERNET_BYTES, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Mac, Macs, NOBODY, Packet, UDP, again,
         ethertype, ifindex, mark, parse, pull, read, tagged,
@@ -16,8 +17,8 @@ use crate::{
 };
 use aya_ebpf::{maps::lpm_trie::Key, programs::TcContext};
 use isthmus_dataplane_common::{
-    BLOCK_LOCAL, BLOCK_PREFIX_MAX, BlockKey, BlockValue, EndpointValue, MARK_MAPPED, MARK_MASK, MARK_NODE,
-    Reason, SLOT_NONE, identity, mapped,
+    BLOCK_FOREIGN, BLOCK_LOCAL, BLOCK_NATIVE, BLOCK_PREFIX_MAX, BlockKey, BlockValue, EndpointValue,
+    MARK_MAPPED, MARK_MASK, MARK_NODE, Reason, SLOT_NONE, identity, mapped,
 };
 
 /// Ethernet, IPv4, TCP without options: what is read of most packets.
@@ -60,8 +61,12 @@ fn route_container(ctx: TcContext, new: u32) -> i32 {
         Ok(_) => {}
         Err(reason) => return refuse_source(ctx, endpoint.identity, reason as u32),
     }
-    match find_target(endpoint, passage) {
+    match find_target(ctx, endpoint, passage) {
         Ok(()) => JUDGE,
+        Err(Reason::Unrouted) => {
+            refuse(&passage.packet, endpoint.identity, Reason::Unrouted);
+            answer::unreachable(ctx, &passage.packet)
+        }
         Err(reason) => refuse(&passage.packet, endpoint.identity, reason),
     }
 }
@@ -118,7 +123,7 @@ fn check_source(ctx: &TcContext, endpoint: &EndpointValue, packet: &mut Packet) 
 
 /// Finds where the packet leads.
 #[inline(always)]
-fn find_target(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
+fn find_target(ctx: &TcContext, endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Reason> {
     let from = End::here(endpoint);
     let destination = passage.packet.destination;
     // SAFETY: the value is only read; an update replaces it whole.
@@ -126,18 +131,23 @@ fn find_target(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Re
         passage.into_endpoint(from, target, 0);
         return Ok(());
     }
-    if let Some(block) = block(destination) {
+    let block = block(destination);
+    if let Some(block) = block
+        && block.flags & BLOCK_FOREIGN == 0
+    {
         if block.flags & BLOCK_LOCAL != 0 {
             return Err(Reason::UnknownEndpoint);
         }
         if block.node == 0 {
             return Err(Reason::NoRoute);
         }
-        passage.to_node(from, block);
-        return Ok(());
+        return lead_out(ctx, passage, from, block);
     }
     // SAFETY: as above.
     let Some(node) = (unsafe { NODE.get(mapped(destination)) }) else {
+        if let Some(foreign) = block {
+            return lead_out(ctx, passage, from, foreign);
+        }
         passage.by_stack(from, End::elsewhere(identity::WORLD), Reason::Outbound);
         return Ok(());
     };
@@ -145,10 +155,26 @@ fn find_target(endpoint: &EndpointValue, passage: &mut Passage) -> Result<(), Re
         return Err(Reason::OverlayFromContainer);
     }
     if node.own == 0 {
-        passage.to_node(from, &node.way);
-    } else {
-        passage.by_stack(from, End::elsewhere(identity::HOST), Reason::Node);
+        return lead_out(ctx, passage, from, &node.way);
     }
+    passage.by_stack(from, End::elsewhere(identity::HOST), Reason::Node);
+    Ok(())
+}
+
+/// Leads to another node or network: as the packet is where its way is native, else through the overlay.
+#[inline(always)]
+fn lead_out(ctx: &TcContext, passage: &mut Passage, from: End, way: &BlockValue) -> Result<(), Reason> {
+    passage.way = *way;
+    if way.flags & BLOCK_NATIVE != 0 {
+        if native::find_way(again(ctx), passage, from.ifindex, 0) != 0 {
+            return Err(Reason::Unrouted);
+        }
+        if passage.way.flags & BLOCK_NATIVE != 0 {
+            passage.by_route(from);
+            return Ok(());
+        }
+    }
+    passage.to_node(from);
     Ok(())
 }
 

@@ -29,7 +29,7 @@ pub const OVERLAY_BYTES: usize = 50;
 const ADJ_ROOM_MAC: u32 = 1;
 /// `BPF_CSUM_LEVEL_DEC`.
 const CSUM_LEVEL_DEC: u64 = 2;
-const AF_INET: u32 = 2;
+pub const AF_INET: u32 = 2;
 /// Length of the inner link layer, in the flags of `bpf_skb_adjust_room`.
 const INNER_ETHERNET: u64 = (ETHERNET_BYTES as u64) << 56;
 
@@ -39,6 +39,7 @@ pub fn deliver(ctx: &TcContext, passage: &Passage) -> i32 {
     match passage.target {
         target::ENDPOINT => to_endpoint(ctx, &passage.to),
         target::NODE => to_node(ctx, passage),
+        target::NATIVE => by_route(ctx, passage),
         _ => to_stack(ctx),
     }
 }
@@ -98,6 +99,38 @@ fn to_node(ctx: &TcContext, passage: &Passage) -> i32 {
     encapsulate_apart(again(ctx), &outbound)
 }
 
+/// To another node or network as it is, by the kernel's route.
+#[inline(always)]
+fn by_route(ctx: &TcContext, passage: &Passage) -> i32 {
+    let (packet, way, mtu) = (&passage.packet, &passage.way, passage.mtu);
+    if way.ifindex == 0 {
+        return to_stack(ctx);
+    }
+    if ctx.len() - ETHERNET_BYTES as u32 > mtu && longest_len(ctx, packet) > mtu {
+        if packet.dont_fragment {
+            tell(
+                packet,
+                &Told { from: passage.from.identity, to: 0, rule: 0, reason: Reason::TooLong as u32 },
+            );
+            return crate::answer::too_long(ctx, packet, mtu);
+        }
+        // The stack fragments.
+        return to_stack(ctx);
+    }
+    to_next_hop(way.ifindex, way.next_hop)
+}
+
+/// Out by an interface to a next hop, as in a packet; the kernel writes the link layer's header.
+#[inline(always)]
+pub fn to_next_hop(ifindex: u32, next_hop: u32) -> i32 {
+    let mut next_hop = bpf_redir_neigh {
+        nh_family: AF_INET,
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: next_hop },
+    };
+    // SAFETY: the struct lives on the stack for the call.
+    unsafe { bpf_redirect_neigh(ifindex, &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+}
+
 /// What goes into the outer headers.
 pub struct Outbound {
     /// The node's tunnel address, as in the packet.
@@ -147,14 +180,7 @@ pub fn encapsulate(ctx: &TcContext, outbound: &Outbound) -> i32 {
     if !store(ctx, 0, &headers(outbound), size_of::<Headers>()) {
         return SHOT;
     }
-    let mut next_hop = bpf_redir_neigh {
-        nh_family: AF_INET,
-        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: outbound.next_hop },
-    };
-    // SAFETY: the struct lives on the stack for the call.
-    unsafe {
-        bpf_redirect_neigh(outbound.ifindex, &raw mut next_hop, size_of::<bpf_redir_neigh>() as i32, 0) as i32
-    }
+    to_next_hop(outbound.ifindex, outbound.next_hop)
 }
 
 /// Takes the outer headers off. The outer Ethernet header stays, before the inner packet.

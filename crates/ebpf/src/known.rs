@@ -24,7 +24,7 @@ use crate::{
 use aya_ebpf::{helpers::bpf_jiffies64, programs::TcContext};
 use isthmus_dataplane_common::{
     CONNECTION_ANSWERED, CONNECTION_ESTABLISHED, CONNECTION_FROM_LOW, ConnectionKey, ConnectionValue,
-    GATEWAY_MAC, Reason, SIDE_CONTAINER, SIDE_NODE, Side, TOUCH_TICKS, mapped,
+    GATEWAY_MAC, Reason, SIDE_CONTAINER, SIDE_NATIVE, SIDE_NODE, Side, TOUCH_TICKS, mapped,
 };
 
 /// A plain packet: IPv4 without options, whole, TCP or UDP.
@@ -101,8 +101,45 @@ pub fn from_container(ctx: &TcContext) -> i32 {
         };
         return deliver::encapsulate(ctx, &outbound);
     }
+    if exit.kind == u32::from(SIDE_NATIVE) {
+        if plain.longest_len(ctx) > exit.headers[0] {
+            return OTHER;
+        }
+        count(Reason::Established);
+        return deliver::to_next_hop(exit.ifindex, exit.headers[1]);
+    }
     count(Reason::Established);
     deliver::to_stack(ctx)
+}
+
+/// What comes by wire without encapsulation.
+#[inline(always)]
+pub fn from_wire_native(ctx: &TcContext) -> i32 {
+    let Some(plain) = Plain::read::<ETHERNET_BYTES>(ctx) else { return OTHER };
+    let epoch = config().epoch;
+    let ifindex = ifindex(ctx);
+    let origin = Origin { place: ifindex, tail: 0, head: FROM_WIRE_NATIVE };
+    let Some(flow) = plain.flow() else { return OTHER };
+    let exit = if plain.is_of(flow, &origin, epoch) {
+        flow.exit
+    } else {
+        let Some(entry) = plain.look_up() else { return NEW };
+        let (from, to) = plain.sides(entry);
+        // The key has the source address: an entry of this epoch knows whose it is, and by which interface it may come.
+        if entry.epoch != epoch
+            || from.kind != SIDE_NATIVE
+            || from.arrival() != ifindex
+            || to.kind != SIDE_CONTAINER
+        {
+            return OTHER;
+        }
+        match plain.follow(entry, flow, &origin) {
+            Some(exit) => exit,
+            None => return OTHER,
+        }
+    };
+    count(Reason::Established);
+    into_container(ctx, &exit)
 }
 
 /// What another node sends, in the overlay's clothes.
@@ -155,12 +192,14 @@ struct Origin {
     place: u32,
     /// The rest of its MAC address, or the identity that its node vouches for.
     tail: u32,
-    /// The first two bytes of its MAC address, or [`FROM_WIRE`].
+    /// The first two bytes of its MAC address, or [`FROM_WIRE`], or [`FROM_WIRE_NATIVE`].
     head: u32,
 }
 
 /// No first two bytes of a MAC address.
 const FROM_WIRE: u32 = u32::MAX;
+/// Nor these.
+const FROM_WIRE_NATIVE: u32 = u32::MAX - 1;
 
 /// One direction of a settled connection, as this CPU saw it last: what a packet needs in one cache line. It lies where its
 /// addresses and ports say, until another takes the place.
@@ -187,7 +226,8 @@ struct Exit {
     kind: u32,
     /// Interface that it leaves by.
     ifindex: u32,
-    /// Into a container: both MAC addresses. To a node: tunnel address, next hop, sender's identity.
+    /// Into a container: both MAC addresses. To a node: tunnel address, next hop, sender's identity; without
+    /// encapsulation MTU and next hop.
     headers: [u32; 3],
 }
 
@@ -331,6 +371,10 @@ impl Plain {
         let now = now();
         let age = now.wrapping_sub(entry.seen);
         if age > TOUCH_TICKS {
+            // The long way asks the kernel's routes again, and touches.
+            if entry.low.kind == SIDE_NATIVE || entry.high.kind == SIDE_NATIVE {
+                return None;
+            }
             entry.seen = now;
         }
         let (from, to) = self.sides(entry);

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `from_container` | ingress, host side of each veth pair | all that a container sends |
 //! | `to_container` | egress, host side of each veth pair | what the host's stack sends to a container |
-//! | `from_wire` | ingress, uplink | VXLAN on our port, and ICMP about it |
+//! | `from_wire` | ingress, uplink | VXLAN on our port, and ICMP about it; what comes for containers as it is |
 //! | `from_overlay` | ingress, VXLAN device | the slow path, decapsulated by the kernel |
 //! | `to_overlay` | egress, VXLAN device | what the host's stack sends into the network |
 //!
@@ -19,6 +19,7 @@ mod deliver;
 mod event;
 mod known;
 mod maps;
+mod native;
 mod packet;
 mod passage;
 mod wire;

@@ -9,8 +9,8 @@ use aya_ebpf::{
 use core::ptr;
 use isthmus_dataplane_common::{
     Address, BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EPOCH_NONE, EndpointValue,
-    FragmentKey, FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue,
-    SlotValue, reason::REASONS_MAX,
+    FragmentKey, FragmentValue, MultipathValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey,
+    SampleValue, SlotValue, reason::REASONS_MAX,
 };
 
 #[map]
@@ -21,6 +21,10 @@ pub static ENDPOINT_BY_ADDRESS: HashMap<Address, EndpointValue> = HashMap::with_
 pub static BLOCK: LpmTrie<BlockKey, BlockValue> = LpmTrie::with_max_entries(65536, 0);
 #[map]
 pub static NODE: HashMap<Address, NodeValue> = HashMap::with_max_entries(16384, BPF_F_NO_PREALLOC);
+#[map]
+pub static PEER: HashMap<Address, u32> = HashMap::with_max_entries(65536, BPF_F_NO_PREALLOC);
+#[map]
+pub static MULTIPATH: LpmTrie<BlockKey, MultipathValue> = LpmTrie::with_max_entries(16384, 0);
 #[map]
 pub static PATH_MTU: LruHashMap<Address, PathMtuValue> = LruHashMap::with_max_entries(4096, 0);
 #[map]
@@ -89,7 +93,15 @@ pub fn vxlan_ifindex() -> u32 {
 /// What may change while programs run.
 #[inline(always)]
 pub fn config() -> &'static ConfigValue {
-    const NOTHING: &ConfigValue =
-        &ConfigValue { layout: 0, mtu: 0, path_mtu_floor: 0, node: 0, epoch: EPOCH_NONE };
+    const NOTHING: &ConfigValue = &ConfigValue {
+        layout: 0,
+        mtu: 0,
+        path_mtu_floor: 0,
+        node: 0,
+        epoch: EPOCH_NONE,
+        native: 0,
+        local_low: 0,
+        local_high: 0,
+    };
     CONFIG.get(0).unwrap_or(NOTHING)
 }

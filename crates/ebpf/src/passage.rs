@@ -7,6 +7,7 @@ use crate::{
     maps::{PASSAGE, config},
     packet::{Mac, Packet},
 };
+use aya_ebpf::bindings::bpf_fib_lookup;
 use isthmus_dataplane_common::{
     BlockValue, ConnectionKey, ConnectionValue, EndpointValue, Reason, SLOT_NONE,
 };
@@ -59,6 +60,8 @@ pub mod target {
     pub const NODE: u32 = 2;
     /// To the host's stack.
     pub const STACK: u32 = 3;
+    /// Out as it is, by the kernel's route.
+    pub const NATIVE: u32 = 4;
 }
 
 /// A packet between two ends.
@@ -81,8 +84,14 @@ pub struct Passage {
     pub rule: u32,
     /// [`target`].
     pub target: u32,
-    /// The way to the other node.
+    /// The way to the other node or network.
     pub way: BlockValue,
+    /// Where the way is native: longest packet that it carries.
+    pub mtu: u32,
+    /// Interface that the packet came by without encapsulation; 0: it did not.
+    pub arrival: u32,
+    /// The question to the kernel's routes: too long for the stack.
+    pub route: bpf_fib_lookup,
     /// Of its connection.
     pub key: ConnectionKey,
     /// 1 if the lower end of the key sent the packet.
@@ -98,6 +107,7 @@ impl Passage {
         let passage = Self::at_hand()?;
         passage.epoch = config().epoch;
         passage.new = 0;
+        passage.arrival = 0;
         Some(passage)
     }
 
@@ -119,15 +129,24 @@ impl Passage {
         self.target = target::ENDPOINT;
     }
 
-    /// Leads to another node, which decides.
+    /// Leads to another node, which decides; the way is set already.
     #[inline(always)]
-    pub fn to_node(&mut self, from: End, way: &BlockValue) {
+    pub fn to_node(&mut self, from: End) {
         self.from = from;
         self.to = End::elsewhere(0);
-        self.node = way.node;
+        self.node = self.way.node;
         self.otherwise = Reason::Outbound as u32;
         self.target = target::NODE;
-        self.way = *way;
+    }
+
+    /// Leads out as it is, by the kernel's route; the way is set already.
+    #[inline(always)]
+    pub fn by_route(&mut self, from: End) {
+        self.from = from;
+        self.to = End::elsewhere(self.way.identity);
+        self.node = self.way.node;
+        self.otherwise = Reason::Outbound as u32;
+        self.target = target::NATIVE;
     }
 
     /// Leads to the host's stack, or comes from there.

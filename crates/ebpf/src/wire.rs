@@ -8,6 +8,7 @@ use crate::{
     event::{Told, now, tell},
     known,
     maps::{CONFIG, ENDPOINT_BY_ADDRESS, NODE, PATH_MTU, tunnel_address, vxlan_port},
+    native,
     packet::{
         ETHERNET_BYTES, ETHERTYPE_IPV4, ICMP, Ipv4, NOBODY, Packet, TCP, Tunnel, UDP, addressed_to_us, again,
         ethertype, gso_size, mark, parse, pull, raw, read, tagged,
@@ -19,18 +20,23 @@ use aya_ebpf::{
     helpers::{bpf_skb_ecn_set_ce, bpf_skb_get_tunnel_key},
     programs::TcContext,
 };
-use isthmus_dataplane_common::{MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, Reason, identity, mapped};
+use isthmus_dataplane_common::{
+    BLOCK_NATIVE, MARK_KEYED, MARK_MASK, NodeValue, PathMtuValue, Reason, identity, mapped,
+};
 
 /// Where the inner IP header is, behind outer Ethernet, IPv4, UDP, VXLAN and inner Ethernet.
 const INNER: usize = ETHERNET_BYTES + OVERLAY_BYTES;
 /// RFC 6040: congestion experienced.
 const ECN_CE: u32 = 3;
 
-/// What the uplink receives. All that is not our VXLAN goes on untouched.
+/// What the uplink receives. All that is neither our VXLAN nor for a container goes on untouched.
 #[inline(always)]
 pub fn from_wire(ctx: &TcContext) -> i32 {
     if ethertype(ctx, 12) != Some(ETHERTYPE_IPV4) || tagged(ctx) || !addressed_to_us(ctx) {
         return NEXT;
+    }
+    if native::is_for_us(ctx) {
+        return native::from_wire(ctx);
     }
     pull(ctx, INNER + 20 + 20);
     let Some(protocol) = read::<u8>(ctx, ETHERNET_BYTES + 9) else { return NEXT };
@@ -152,6 +158,8 @@ fn admit(passage: &mut Passage, node: &NodeValue, vni: u32) -> Result<(), Reason
     if let Some(endpoint) = unsafe { ENDPOINT_BY_ADDRESS.get(mapped(destination)) } {
         passage.into_endpoint(End::elsewhere(vni), endpoint, node.way.node);
         passage.way = node.way;
+        // Whatever the way to that node is: this connection's packets come through the overlay, and so do the answers.
+        passage.way.flags &= !BLOCK_NATIVE;
         return Ok(());
     }
     // SAFETY: as above.

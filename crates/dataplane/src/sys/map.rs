@@ -3,8 +3,8 @@
 
 use isthmus_dataplane_common::{
     BlockKey, BlockValue, ConfigValue, ConnectionKey, ConnectionValue, EndpointValue, EventValue,
-    FragmentKey, FragmentValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey, SampleValue,
-    SlotValue,
+    FragmentKey, FragmentValue, MultipathValue, NodeValue, PathMtuValue, PolicyKey, PolicyValue, SampleKey,
+    SampleValue, SlotValue,
 };
 use std::{
     ffi::{c_int, c_uint},
@@ -43,6 +43,7 @@ plain!(
     EventValue,
     FragmentKey,
     FragmentValue,
+    MultipathValue,
     NodeValue,
     PathMtuValue,
     PolicyKey,

@@ -3,6 +3,7 @@
 //! Needs root.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod native;
 mod programs;
 mod rig;
 

@@ -16,16 +16,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-const REDIRECT: i32 = 7;
-const SHOT: i32 = 2;
-const NEXT: i32 = -1;
+pub(crate) const REDIRECT: i32 = 7;
+pub(crate) const SHOT: i32 = 2;
+pub(crate) const NEXT: i32 = -1;
 
 /// A packet under construction.
 #[derive(Clone, Debug)]
-struct Frame(Vec<u8>);
+pub(crate) struct Frame(pub(crate) Vec<u8>);
 
 impl Frame {
-    fn ethernet(destination: [u8; 6], source: [u8; 6], ethertype: u16) -> Self {
+    pub(crate) fn ethernet(destination: [u8; 6], source: [u8; 6], ethertype: u16) -> Self {
         let mut bytes = destination.to_vec();
         bytes.extend(source);
         bytes.extend(ethertype.to_be_bytes());
@@ -33,7 +33,13 @@ impl Frame {
     }
 
     /// IPv4 with the payload of `protocol`.
-    fn ipv4(mut self, source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, payload: &[u8]) -> Self {
+    pub(crate) fn ipv4(
+        mut self,
+        source: Ipv4Addr,
+        destination: Ipv4Addr,
+        protocol: u8,
+        payload: &[u8],
+    ) -> Self {
         let total = 20 + payload.len() as u16;
         let mut header = vec![0x45, 0];
         header.extend(total.to_be_bytes());
@@ -47,12 +53,12 @@ impl Frame {
         self
     }
 
-    fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
+    pub(crate) fn with(mut self, offset: usize, bytes: &[u8]) -> Self {
         self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
         self
     }
 
-    fn cut(mut self, length: usize) -> Self {
+    pub(crate) fn cut(mut self, length: usize) -> Self {
         self.0.truncate(length);
         self
     }
@@ -64,14 +70,14 @@ fn checksum(bytes: &[u8]) -> u16 {
     !(((sum & 0xffff) + (sum >> 16)) as u16)
 }
 
-fn tcp(source_port: u16, destination_port: u16, flags: u8) -> Vec<u8> {
+pub(crate) fn tcp(source_port: u16, destination_port: u16, flags: u8) -> Vec<u8> {
     let mut bytes = source_port.to_be_bytes().to_vec();
     bytes.extend(destination_port.to_be_bytes());
     bytes.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     bytes
 }
 
-fn udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = source_port.to_be_bytes().to_vec();
     bytes.extend(destination_port.to_be_bytes());
     bytes.extend((8 + payload.len() as u16).to_be_bytes());
@@ -80,7 +86,7 @@ fn udp(source_port: u16, destination_port: u16, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
+pub(crate) fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
     let mut bytes = vec![8, 0, 0, 0];
     bytes.extend((vni << 8).to_be_bytes());
     bytes.extend(inner);
@@ -88,16 +94,16 @@ fn vxlan(vni: u32, inner: &[u8]) -> Vec<u8> {
 }
 
 /// Runs one program of the first node.
-struct Bench<'a> {
+pub(crate) struct Bench<'a> {
     rig: &'a Rig,
     program: SchedClassifier,
     ifindex: u32,
     /// Of the interface.
-    mac: [u8; 6],
+    pub(crate) mac: [u8; 6],
 }
 
 impl<'a> Bench<'a> {
-    fn new(rig: &'a Rig, program: &str, interface: &str) -> Self {
+    pub(crate) fn new(rig: &'a Rig, program: &str, interface: &str) -> Self {
         let node = &rig.nodes[0];
         let directory = pins(&node.options.bpffs, &node.options.node).join("programs");
         let directory = fs::read_dir(directory).unwrap().next().unwrap().unwrap().path();
@@ -110,7 +116,7 @@ impl<'a> Bench<'a> {
         Self { rig, program, ifindex, mac: mac.try_into().unwrap() }
     }
 
-    fn run(&self, frame: &Frame) -> (i32, Vec<u8>) {
+    pub(crate) fn run(&self, frame: &Frame) -> (i32, Vec<u8>) {
         // `struct __sk_buff`, whose 11th field is `ifindex`.
         let mut context = [0_u8; 192];
         context[40..44].copy_from_slice(&self.ifindex.to_ne_bytes());
@@ -127,7 +133,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Sends a frame until its connection is an old one: a tick of the programs' clock is 17 ms.
-    fn run_until_known(&self, frame: &Frame) {
+    pub(crate) fn run_until_known(&self, frame: &Frame) {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(60) {
             assert_eq!(self.run(frame).0, REDIRECT);
@@ -135,7 +141,7 @@ impl<'a> Bench<'a> {
     }
 
     /// Checks a verdict and that exactly this reason was counted.
-    fn check(&self, frame: &Frame, verdict: i32, reason: &str) {
+    pub(crate) fn check(&self, frame: &Frame, verdict: i32, reason: &str) {
         let before = self.rig.counter(0, reason);
         let (returned, _) = self.run(frame);
         let counted = self.rig.counter(0, reason) - before;

@@ -82,6 +82,8 @@ pub(crate) struct Rig {
     pub(crate) containers: Vec<Container>,
     namespaces: Vec<String>,
     bpffs: PathBuf,
+    /// What [`Rig::network`] says beside nodes and blocks.
+    pub(crate) rest: Network,
 }
 
 impl Rig {
@@ -94,20 +96,34 @@ impl Rig {
         let serial = RIGS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("dp{}-{serial}", std::process::id());
         let bpffs = PathBuf::from(format!("/sys/fs/bpf/isthmus-test-{prefix}"));
-        let mut rig =
-            Self { prefix, nodes: Vec::new(), containers: Vec::new(), namespaces: Vec::new(), bpffs };
+        let mut rig = Self {
+            prefix,
+            nodes: Vec::new(),
+            containers: Vec::new(),
+            namespaces: Vec::new(),
+            bpffs,
+            rest: Network { pools: vec!["10.64.0.0/16".parse().unwrap()], ..Network::default() },
+        };
         let underlay = rig.namespace("u");
         sh(&format!(
             "ip -n {underlay} link add br0 type bridge && ip -n {underlay} link set br0 mtu {mtu} up && ip -n {underlay} address add 192.0.2.254/24 dev br0"
         ));
         for number in 1..=count {
-            rig.add_node(&underlay, number, mode, mtu);
+            let namespace = rig.namespace(&format!("n{number}"));
+            let address = Ipv4Addr::new(192, 0, 2, number as u8);
+            sh(&format!(
+                "ip -n {namespace} link add eth0 mtu {mtu} type veth peer name p{number} netns {underlay} mtu {mtu} && \
+                 ip -n {underlay} link set p{number} master br0 up && \
+                 ip -n {namespace} address add {address}/24 dev eth0 && ip -n {namespace} link set eth0 up && \
+                 ip -n {namespace} route add default via 192.0.2.254"
+            ));
+            rig.open_node(namespace, number, address, mode);
         }
         rig.set_network();
         rig
     }
 
-    fn namespace(&mut self, name: &str) -> String {
+    pub(crate) fn namespace(&mut self, name: &str) -> String {
         let namespace = format!("{}{name}", self.prefix);
         sh(&format!("ip netns add {namespace} && ip -n {namespace} link set lo up"));
         self.namespaces.push(namespace.clone());
@@ -119,15 +135,23 @@ impl Rig {
         format!("{}u", self.prefix)
     }
 
-    fn add_node(&mut self, underlay: &str, number: u32, mode: AttachMode, mtu: u32) {
-        let namespace = self.namespace(&format!("n{number}"));
-        let address = Ipv4Addr::new(192, 0, 2, number as u8);
+    /// A node behind a router (the underlay's namespace) of its own link: 198.51.100.NUMBER.
+    pub(crate) fn add_routed_node(&mut self, number: u32, mode: AttachMode) -> usize {
+        let (namespace, underlay) = (self.namespace(&format!("n{number}")), self.underlay());
+        let address = Ipv4Addr::new(198, 51, 100, number as u8);
         sh(&format!(
-            "ip -n {namespace} link add eth0 mtu {mtu} type veth peer name p{number} netns {underlay} mtu {mtu} && \
-             ip -n {underlay} link set p{number} master br0 up && \
+            "ip -n {namespace} link add eth0 type veth peer name p{number} netns {underlay} && \
+             ip -n {underlay} address add 198.51.100.254/24 dev p{number} && ip -n {underlay} link set p{number} up && \
              ip -n {namespace} address add {address}/24 dev eth0 && ip -n {namespace} link set eth0 up && \
-             ip -n {namespace} route add default via 192.0.2.254"
+             ip -n {namespace} route add default via 198.51.100.254 && \
+             ip netns exec {underlay} sysctl -qw net.ipv4.ip_forward=1"
         ));
+        self.open_node(namespace, number, address, mode);
+        self.set_network();
+        self.nodes.len() - 1
+    }
+
+    fn open_node(&mut self, namespace: String, number: u32, address: Ipv4Addr, mode: AttachMode) {
         let options = Options {
             node: format!("n{number}").parse().unwrap(),
             bpffs: self.bpffs.clone(),
@@ -158,7 +182,6 @@ impl Rig {
 
     pub(crate) fn network(&self) -> Network {
         Network {
-            pools: vec!["10.64.0.0/16".parse().unwrap()],
             nodes: self
                 .nodes
                 .iter()
@@ -169,7 +192,7 @@ impl Rig {
                 .iter()
                 .map(|node| BlockEntry { block: node.block.into(), node: node.number })
                 .collect(),
-            ..Network::default()
+            ..self.rest.clone()
         }
     }
 
