@@ -7,6 +7,9 @@
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     #[cfg(feature = "stream")]
-    tonic_prost_build::configure().compile_protos(&["proto/agent.proto"], &["proto"])?;
+    tonic_prost_build::configure()
+        // Has a password; `lib.rs` prints it without.
+        .skip_debug(["isthmus.agent.v1.BgpPeer"])
+        .compile_protos(&["proto/agent.proto"], &["proto"])?;
     Ok(())
 }

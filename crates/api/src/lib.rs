@@ -31,4 +31,39 @@ pub mod stream {
     pub const PROTOCOL: u32 = 1;
     /// Largest message either side accepts: a table of 1,000,000 rules.
     pub const MESSAGE_BYTES_MAX: usize = 64 << 20;
+
+    impl std::fmt::Debug for BgpPeer {
+        /// What tells one neighbour from another, and never its password.
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.debug_struct("BgpPeer")
+                .field("name", &self.name)
+                .field("address", &self.address)
+                .field("asn", &self.asn)
+                .field("node", &self.node)
+                .field("password_set", &!self.password.is_empty())
+                .finish_non_exhaustive()
+        }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn a_password_is_never_printed() {
+            let peer = BgpPeer {
+                name: "tor".to_owned(),
+                password: "correct horse".to_owned(),
+                ..BgpPeer::default()
+            };
+            let upsert = Upsert {
+                key: "bgp-peer/tor".to_owned(),
+                value: Some(upsert::Value::BgpPeer(peer)),
+                ..Upsert::default()
+            };
+            let text = format!("{upsert:?}");
+            assert!(text.contains("password_set: true"), "{text}");
+            assert!(!text.contains("correct horse"), "{text}");
+        }
+    }
 }
