@@ -138,6 +138,14 @@ impl Config {
         }
     }
 
+    /// Whether neighbours are offered graceful restart, so that traffic goes on while the speaker is away.
+    pub fn has_graceful_restart(&self) -> bool {
+        let ranges = self.dynamic_neighbors.iter().map(|range| &range.settings);
+        let restarts =
+            |settings: &PeerSettings| settings.graceful_restart.is_some_and(|restart| !restart.helper_only);
+        self.neighbors.values().chain(ranges).any(restarts)
+    }
+
     fn read(checker: &mut Checker<'_>, file: &Node<'_>) -> Self {
         let global = global(checker, file);
         let defaults = Defaults { asn: global.asn, router_id: global.router_id };

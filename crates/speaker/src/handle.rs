@@ -1,12 +1,13 @@
 //! How others ask the one task that owns the routes: a request goes in, a copy comes back.
 
 use crate::{
+    KernelStatus,
     config::{DynamicNeighbor, RoutePolicy},
     view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts},
 };
 use isthmus_bgp::{Attributes, Family, Prefix};
 use std::{net::IpAddr, sync::Arc};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
 
 /// Requests that may wait for the owner; who asks when it is full waits.
@@ -90,11 +91,20 @@ pub(crate) enum Request {
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
+    kernel: Option<watch::Receiver<KernelStatus>>,
 }
 
 impl Handle {
-    pub(crate) fn new(requests: mpsc::Sender<Request>) -> Self {
-        Self { requests }
+    pub(crate) fn new(
+        requests: mpsc::Sender<Request>,
+        kernel: Option<watch::Receiver<KernelStatus>>,
+    ) -> Self {
+        Self { requests, kernel }
+    }
+
+    /// How the kernel's routes are, where the speaker keeps some.
+    pub fn kernel(&self) -> Option<KernelStatus> {
+        self.kernel.as_ref().map(|status| status.borrow().clone())
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {

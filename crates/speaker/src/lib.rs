@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  listeners ─▶ owner (Router: routes, policy) ◀─▶ one task for each neighbour (Session: state, timers, TCP)
-//!                 ▲  ▲
-//!   GoBGP's API ──┘  └── configuration, at start and on reload
+//!                 ▲  ▲   │
+//!   GoBGP's API ──┘  │   └─▶ a thread that keeps best routes in the kernel, where wanted
+//!                    └── configuration, at start and on reload
 //! ```
 //!
 //! [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
@@ -17,6 +18,7 @@ pub mod config;
 mod engine;
 pub mod gobgp;
 pub mod handle;
+mod kernel;
 mod listeners;
 mod netstat;
 mod owner;
@@ -31,6 +33,7 @@ pub mod view;
 pub use client::{Client, ClientError};
 pub use config::Config;
 pub use handle::Handle;
-pub use isthmus_bgp::Family;
-pub use run::{Options, RunError, run};
+pub use isthmus_bgp::{Attributes, Family, Prefix};
+pub use kernel::{KernelProblem, KernelRoutes, KernelStatus};
+pub use run::{Options, RunError, run, start};
 pub use socket::ListenError;

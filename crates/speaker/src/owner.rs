@@ -9,6 +9,7 @@ use crate::{
     config::{Config, PeerSettings},
     engine,
     handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
+    kernel::{Kernel, Leave},
     listeners::{Listeners, Required},
     peer::{self, COMMANDS_MAX, Command, FromPeer, PeerEvent, PeerKey, PeerSetup},
     route_policy,
@@ -17,7 +18,7 @@ use crate::{
 use ipnet::IpNet;
 use isthmus_bgp::{
     Asn, Attributes, Policy, Prefix,
-    rib::{PeerId, Router, RouterConfig},
+    rib::{Change, PeerId, Router, RouterConfig},
     session::{Negotiated, StopReason},
     wire::ShutdownText,
 };
@@ -58,6 +59,16 @@ pub(crate) struct Inlets {
     pub(crate) reloads: mpsc::Receiver<Config>,
 }
 
+/// What an owner starts with.
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    /// Neighbours kept our routes meanwhile.
+    pub(crate) restarted: bool,
+    pub(crate) kernel: Option<Kernel>,
+    /// How long kernel routes of an earlier run wait for their neighbours.
+    pub(crate) stale_time: Duration,
+}
+
 /// A neighbour as the owner knows it.
 struct Peer {
     address: IpAddr,
@@ -91,6 +102,9 @@ pub(crate) struct Owner {
     by_address: BTreeMap<IpAddr, PeerKey>,
     by_id: BTreeMap<PeerId, PeerKey>,
     local: BTreeMap<Prefix, LocalPath>,
+    kernel: Option<Kernel>,
+    /// Until then, kernel routes of an earlier run wait for their neighbours.
+    stale_until: Option<Duration>,
     watchers: Vec<(Watch, mpsc::Sender<Event>)>,
     events: mpsc::Sender<FromPeer>,
     next_key: PeerKey,
@@ -98,21 +112,17 @@ pub(crate) struct Owner {
     started_at: SystemTime,
 }
 
-/// Owns the routes until `shutdown`, then says goodbye to all neighbours. `restarted`: they kept our routes meanwhile.
-pub(crate) async fn run(
-    config: Config,
-    restarted: bool,
-    mut inlets: Inlets,
-    shutdown: impl Future<Output = ()>,
-) {
+/// Owns the routes until `shutdown`, then says goodbye to all neighbours.
+pub(crate) async fn run(setup: Setup, mut inlets: Inlets, shutdown: impl Future<Output = ()>) {
     let (events, mut from_peers) = mpsc::channel(EVENTS_WAITING_MAX);
-    let mut owner = Owner::new(config, restarted, events);
+    let mut owner = Owner::new(setup, events);
     owner.listeners = std::mem::take(&mut inlets.listeners);
     owner.start_neighbors();
     tokio::pin!(shutdown);
     let mut batch = Vec::new();
     loop {
-        let timer = owner.router.poll_timeout().map(|at| owner.started + at);
+        let timers = [owner.router.poll_timeout(), owner.stale_until];
+        let timer = timers.into_iter().flatten().min().map(|at| owner.started + at);
         tokio::select! {
             _ = from_peers.recv_many(&mut batch, EVENTS_AT_ONCE) => {
                 batch.drain(..).for_each(|told| owner.told(told));
@@ -126,13 +136,15 @@ pub(crate) async fn run(
             () = &mut shutdown => break,
         }
         owner.tell_changes();
+        owner.tell_complete();
         owner.send_updates();
     }
     owner.stop(&mut from_peers).await;
 }
 
 impl Owner {
-    fn new(config: Config, restarted: bool, events: mpsc::Sender<FromPeer>) -> Self {
+    fn new(setup: Setup, events: mpsc::Sender<FromPeer>) -> Self {
+        let Setup { config, restarted, kernel, stale_time } = setup;
         let policies = route_policy::compile(&config.policy);
         Self {
             router: Router::new(router_config(&config, restarted)),
@@ -145,6 +157,8 @@ impl Owner {
             by_address: BTreeMap::new(),
             by_id: BTreeMap::new(),
             local: BTreeMap::new(),
+            stale_until: kernel.as_ref().map(|_| stale_time),
+            kernel,
             watchers: Vec::new(),
             events,
             next_key: 0,
@@ -440,17 +454,38 @@ impl Owner {
         }
     }
 
-    /// Tells watchers of best paths that changed, which must be asked for in any case.
+    /// Tells the kernel and watchers of best paths that changed, which must be asked for in any case.
     fn tell_changes(&mut self) {
-        let mut paths = Vec::new();
+        let is_watched = self.watchers.iter().any(|(watch, _)| watch.best);
+        let (mut paths, mut routes) = (Vec::new(), Vec::new());
         while let Some(change) = self.router.poll_change() {
-            if self.watchers.iter().any(|(watch, _)| watch.best) {
+            if is_watched {
                 paths.push(self.change_view(&change));
             }
+            if self.kernel.is_some() {
+                routes.push((change.prefix, kernel_next_hops(&change)));
+            }
+        }
+        if let Some(kernel) = self.kernel.as_ref().filter(|_| !routes.is_empty()) {
+            kernel.set(routes.into_iter());
         }
         if !paths.is_empty() {
             let event = Event::Best(paths);
             self.watchers.retain(|(watch, events)| !watch.best || events.try_send(event.clone()).is_ok());
+        }
+    }
+
+    /// Says once that kernel routes of an earlier run have waited enough: all neighbours sent theirs, or the time is over.
+    fn tell_complete(&mut self) {
+        let (Some(kernel), Some(until)) = (&self.kernel, self.stale_until) else { return };
+        if self.router.is_deferring() {
+            return;
+        }
+        // Who may still come from a range is not known.
+        let are_all_known = self.config.dynamic_neighbors.is_empty();
+        if self.started.elapsed() >= until || are_all_known && self.router.has_all_routes() {
+            self.stale_until = None;
+            kernel.complete();
         }
     }
 
@@ -476,10 +511,31 @@ impl Owner {
                 }
             }
         };
+        let restarts = self.config.has_graceful_restart();
         if timeout(STOP_TIMEOUT, all_ended).await.is_err() {
             tracing::warn!("some neighbours did not take our goodbye");
         }
+        if let Some(kernel) = self.kernel {
+            let leave = if restarts { Leave::Keep } else { Leave::Remove };
+            match leave {
+                Leave::Keep => tracing::info!("kernel routes stay: there is graceful restart"),
+                Leave::Remove => tracing::info!("kernel routes are removed: there is no graceful restart"),
+            }
+            kernel.stop(leave).await;
+        }
     }
+}
+
+/// Where packets of a prefix go. Nowhere for our own, and for what has no path.
+fn kernel_next_hops(change: &Change) -> Vec<IpAddr> {
+    if change.used.first().is_none_or(|(source, _)| source.is_none()) {
+        return Vec::new();
+    }
+    let next_hops = change.used.iter().filter_map(|(_, attributes)| Some(attributes.next_hop?.address()));
+    let mut next_hops: Vec<_> = next_hops.collect();
+    next_hops.sort_unstable();
+    next_hops.dedup();
+    next_hops
 }
 
 impl Peer {

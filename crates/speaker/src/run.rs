@@ -1,11 +1,12 @@
 //! Starts a speaker and runs it until it is told to stop.
 
 use crate::{
-    Config, Handle,
+    Config, Handle, KernelRoutes,
     gobgp::Service,
     handle::REQUESTS_MAX,
+    kernel::Kernel,
     listeners::{Listeners, Required},
-    owner::{self, Inlets},
+    owner::{self, Inlets, Setup},
     socket::ListenError,
 };
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
@@ -38,6 +39,9 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The kernel's routes cannot be kept.
+    #[error("cannot watch the kernel's routes")]
+    Kernel(#[source] io::Error),
 }
 
 /// What a speaker has besides its configuration.
@@ -48,6 +52,9 @@ pub struct Options {
     /// The speaker was here before, and its neighbours keep its routes: nothing is announced before they have sent theirs
     /// (RFC 4724 section 4.1).
     pub restarted: bool,
+    /// Best routes are kept in the kernel. They stay there when the speaker stops if a neighbour has graceful restart,
+    /// because traffic goes on then, and are removed otherwise, because nobody would know when they go wrong.
+    pub kernel: Option<KernelRoutes>,
 }
 
 /// Runs a speaker until `shutdown`. Configurations from `reloads` take effect as they come.
@@ -61,6 +68,22 @@ pub async fn run(
     reloads: mpsc::Receiver<Config>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
+    let (_, running) = start(config, options, reloads, shutdown).await?;
+    running.await;
+    Ok(())
+}
+
+/// Starts a speaker: how to ask it, and what to await for as long as it shall live.
+///
+/// # Errors
+///
+/// [`RunError`] before anything was started.
+pub async fn start(
+    config: Config,
+    options: Options,
+    reloads: mpsc::Receiver<Config>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(Handle, impl Future<Output = ()>), RunError> {
     let listeners = Listeners::open(&config.global.listen, &Required::of(&config))?;
     let api = match options.api {
         None => None,
@@ -68,8 +91,10 @@ pub async fn run(
             Some(TcpListener::bind(address).await.map_err(|source| RunError::Api { address, source })?)
         }
     };
+    let kernel = options.kernel.as_ref().map(Kernel::start).transpose().map_err(RunError::Kernel)?;
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_MAX);
+    let handle = Handle::new(requests_in, kernel.as_ref().map(Kernel::status));
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     for listener in listeners.sockets() {
@@ -77,15 +102,19 @@ pub async fn run(
     }
     drop(accepted_in);
     if let Some(api) = api {
-        tasks.spawn(serve(api, Handle::new(requests_in.clone()), stop.clone()));
+        tasks.spawn(serve(api, handle.clone(), stop.clone()));
     }
     let (asn, router_id) = (config.global.asn, config.global.router_id);
     tracing::info!(asn, %router_id, neighbors = config.neighbors.len(), "speaker started");
+    let stale_time = options.kernel.map(|kernel| kernel.stale_time).unwrap_or_default();
+    let setup = Setup { config, restarted: options.restarted, kernel, stale_time };
     let inlets = Inlets { listeners, requests, accepted, reloads };
-    owner::run(config, options.restarted, inlets, shutdown).await;
-    stop.cancel();
-    tasks.shutdown().await;
-    Ok(())
+    let running = async move {
+        owner::run(setup, inlets, shutdown).await;
+        stop.cancel();
+        tasks.shutdown().await;
+    };
+    Ok((handle, running))
 }
 
 async fn accept(listener: Arc<TcpListener>, accepted: mpsc::Sender<(TcpStream, SocketAddr)>) {

@@ -38,7 +38,7 @@ impl Speaker {
         let (stop, stopped) = oneshot::channel::<()>();
         let config = config(text);
         let running = tokio::spawn(async move {
-            let options = Options { api: Some(api), restarted: false };
+            let options = Options { api: Some(api), ..Options::default() };
             let stopped = async { drop(stopped.await) };
             isthmus_speaker::run(config, options, to_reload, stopped).await.unwrap();
         });

@@ -49,6 +49,15 @@ impl Router {
         self.deferred_until.is_some()
     }
 
+    /// Whether every peer has a session and has sent all its routes. One that never says when it has (RFC 4724 section 2
+    /// leaves that open without graceful restart) keeps this from being so.
+    pub fn has_all_routes(&self) -> bool {
+        self.peers.iter().flatten().all(|peer| {
+            let families = peer.session.as_ref().map(|negotiated| negotiated.families);
+            families.is_some_and(|families| families.and(peer.complete) == families)
+        })
+    }
+
     /// The session is gone: marks what is kept, and drops the rest.
     pub(super) fn keep_stale(&mut self, id: PeerId, negotiated: &Negotiated, now: Duration) {
         let Some(graceful) = &negotiated.graceful else { return self.remove_paths(id, |_| true) };

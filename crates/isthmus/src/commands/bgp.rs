@@ -7,7 +7,7 @@ use crate::{
     output::{Column, OutputArgs, View},
 };
 use isthmus_speaker::{
-    Client, ClientError, Config, Family, Options,
+    Client, ClientError, Config, Family, KernelRoutes, Options,
     client::{Direction, Route, RoutesAsked},
     gobgp::proto::{self, peer_state::AdminState, peer_state::SessionState},
 };
@@ -84,7 +84,7 @@ pub enum BgpCommand {
 /// Arguments of `bgp run`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  isthmus bgp run -c /etc/gobgpd.conf\n  isthmus bgp run -c reflector.toml --check-config\n\n\
+    after_help = "Examples:\n  isthmus bgp run -c /etc/gobgpd.conf\n  isthmus bgp run -c reflector.toml --check-config\n  isthmus bgp run -c router.toml --kernel-table main\n\n\
     SIGHUP reads the file again: sessions whose settings are the same stay up.\n\
     The API has no passwords: whoever reaches its address may do everything."
 )]
@@ -101,6 +101,15 @@ pub struct RunArgs {
     /// Comes back after a restart: neighbours with graceful restart are told so, and keep our routes meanwhile.
     #[arg(long)]
     restarted: bool,
+    /// Keeps the best routes in this table of the kernel: `main`, or a number.
+    #[arg(long, value_name = "TABLE", value_parser = kernel_table)]
+    kernel_table: Option<u32>,
+    /// Protocol number by which these routes are known. No other program may use it in that table.
+    #[arg(long, default_value_t = 99, value_name = "N", value_parser = kernel_protocol, requires = "kernel_table")]
+    kernel_protocol: u8,
+    /// Metric of these routes. Routes to the same prefix with a lower one win.
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "kernel_table")]
+    kernel_metric: u32,
     /// What to log: `info`, `debug`, or a list such as `info,isthmus_speaker=debug`.
     #[arg(long, env = "ISTHMUS_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER")]
     log: String,
@@ -199,7 +208,13 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
     };
     logging::start(&args.log, args.log_format)?;
     warn(&args.config, &config);
-    let (file, options) = (args.config.clone(), Options { api, restarted: args.restarted });
+    let kernel = args.kernel_table.map(|table| KernelRoutes {
+        table,
+        protocol: args.kernel_protocol,
+        metric: args.kernel_metric,
+        ..KernelRoutes::default()
+    });
+    let (file, options) = (args.config.clone(), Options { api, restarted: args.restarted, kernel });
     super::daemon::until_signal("bgp", |stop| async move {
         let (reloads_in, reloads) = mpsc::channel(1);
         let reading = tokio::spawn(reload(file, reloads_in));
@@ -207,6 +222,28 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
         reading.abort();
         ended
     })
+}
+
+/// A table of the kernel (linux/rtnetlink.h): 254 is `main`, 255 holds the host's own addresses.
+fn kernel_table(text: &str) -> Result<u32, String> {
+    match (text, text.parse()) {
+        ("main", _) => Ok(254),
+        (_, Ok(0 | 255)) => Err("tables 0 and 255 are the kernel's own: choose another".to_owned()),
+        (_, Ok(table)) => Ok(table),
+        (_, Err(_)) => Err("write main, or a number".to_owned()),
+    }
+}
+
+/// A protocol number that is free for us: up to 4 are the kernel's and those of `ip route`, 98 is the agent's dataplane.
+fn kernel_protocol(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(0..=4) => {
+            Err("numbers up to 4 are the kernel's and those of static routes: choose another".to_owned())
+        }
+        Ok(98) => Err("98 is that of the agent's dataplane: choose another".to_owned()),
+        Ok(protocol) => Ok(protocol),
+        Err(_) => Err("write a number from 5 to 255".to_owned()),
+    }
 }
 
 fn read(file: &Path) -> Result<Config, Failure> {

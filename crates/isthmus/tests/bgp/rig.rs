@@ -78,6 +78,28 @@ impl Rig {
         run(&self.theirs, "gobgp", line)
     }
 
+    /// `ip` in our namespace.
+    pub(crate) fn ip(&self, line: &str) -> String {
+        run(&self.ours, "ip", line)
+    }
+
+    /// `ip` in theirs.
+    pub(crate) fn ip_there(&self, line: &str) -> String {
+        run(&self.theirs, "ip", line)
+    }
+
+    /// A program in our namespace, to be given arguments.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.ours, program]);
+        command
+    }
+
+    /// What our daemon said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("isthmus.log")).unwrap_or_default()
+    }
+
     pub(crate) fn isthmus(&self, line: &str) -> String {
         run(&self.ours, env!("CARGO_BIN_EXE_isthmus"), line)
     }
@@ -86,7 +108,7 @@ impl Rig {
     pub(crate) fn wait_ours(&self, what: &str, look: impl Fn() -> String, is_so: impl Fn(&str) -> bool) {
         let text = wait(look, is_so);
         if let Err(text) = text {
-            let log = fs::read_to_string(self.directory.path().join("isthmus.log")).unwrap_or_default();
+            let log = self.log();
             panic!("{what}: not in {PATIENCE:?}\n{text}\nlog:\n{log}");
         }
     }
@@ -157,7 +179,14 @@ impl Daemon {
     }
 
     pub(crate) fn isthmus(rig: &Rig, text: &str) -> Self {
-        let args = ["bgp", "run", "--log", "info,isthmus_speaker=debug", "--log-format", "text", "-c"];
+        Self::isthmus_with(rig, &[], text)
+    }
+
+    /// With arguments more.
+    pub(crate) fn isthmus_with(rig: &Rig, more: &[&str], text: &str) -> Self {
+        let mut args = vec!["bgp", "run", "--log", "info,isthmus_speaker=debug", "--log-format", "text"];
+        args.extend(more);
+        args.push("-c");
         Self::start(rig, &rig.ours, "isthmus", env!("CARGO_BIN_EXE_isthmus"), &args, text)
     }
 

@@ -1,0 +1,134 @@
+//! Best routes in the kernel's table: desired minus observed, by a thread of its own.
+//!
+//! ```text
+//!  owner ─▶ inbox (the latest of each prefix) ─▶ worker ─▶ plan ─▶ operations ─▶ kernel
+//!                                                  ▲                               │
+//!                                                  └── what the kernel tells ──────┘
+//! ```
+//!
+//! [`plan`] decides, [`fib`] speaks netlink, this file joins them. The owner of the routes never waits: it leaves what
+//! changed in the inbox, where the latest word about a prefix replaces the one before.
+//!
+//! **Invariants.** Routes of other protocols are never changed, as far as the kernel has told of them: it replaces by prefix
+//! and metric, and between a loss of its notifications and the next look, what we believe to be ours may be another's. Routes that an earlier run left stay until the neighbours
+//! have sent theirs, or the time for that is over. However the kernel refuses, it is asked again after growing pauses.
+
+mod fib;
+mod inbox;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+pub(crate) use inbox::Leave;
+
+use fib::Netlink;
+use inbox::Inbox;
+use isthmus_bgp::Prefix;
+use std::{io, net::IpAddr, sync::Arc, thread, time::Duration};
+use tokio::{
+    sync::{oneshot, watch},
+    time::timeout,
+};
+use worker::Worker;
+
+/// How long the thread may take to remove all routes.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Which routes the speaker keeps in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelRoutes {
+    /// Table; 254 is `main`.
+    pub table: u32,
+    /// Protocol number, by which our routes are known. Nobody else may use it in this table.
+    pub protocol: u8,
+    /// Metric. A route that a person sets has 0 and wins.
+    pub metric: u32,
+    /// How long routes of an earlier run are kept for neighbours that do not come back.
+    pub stale_time: Duration,
+}
+
+impl Default for KernelRoutes {
+    fn default() -> Self {
+        // 20 is what FRR gives routes of BGP; 98 are the dataplane's own.
+        Self { table: 254, protocol: 99, metric: 20, stale_time: Duration::from_mins(2) }
+    }
+}
+
+/// How the kernel's routes are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KernelStatus {
+    /// Routes that are as they shall be.
+    pub installed: usize,
+    /// Routes of an earlier run that nobody has announced again yet.
+    pub stale: usize,
+    /// Why others are not there, by reason.
+    pub problems: Vec<KernelProblem>,
+}
+
+/// Routes that are not in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelProblem {
+    /// What is wrong, and what to do.
+    pub why: String,
+    /// How many.
+    pub routes: usize,
+    /// One of them.
+    pub example: Prefix,
+}
+
+/// The owner's end.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    inbox: Arc<Inbox>,
+    status: watch::Receiver<KernelStatus>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl Kernel {
+    /// Starts the thread, in the caller's network namespace. Routes of an earlier run are taken over.
+    pub(crate) fn start(settings: &KernelRoutes) -> io::Result<Self> {
+        let netlink = Netlink::open(settings)?;
+        let inbox = Arc::new(Inbox::new()?);
+        let (publish, status) = watch::channel(KernelStatus::default());
+        let (told, ended) = oneshot::channel();
+        let worker = Worker::new(netlink, settings, publish);
+        let for_thread = Arc::clone(&inbox);
+        thread::Builder::new().name("kernel-routes".to_owned()).spawn(move || {
+            worker::run(worker, &for_thread);
+            // Nobody waits where the speaker was dropped.
+            let _ = told.send(());
+        })?;
+        Ok(Self { inbox, status, ended })
+    }
+
+    /// Which next hops a prefix has now; none: it has no route.
+    pub(crate) fn set(&self, changes: impl Iterator<Item = (Prefix, Vec<IpAddr>)>) {
+        self.inbox.put(changes);
+    }
+
+    /// The neighbours have sent their routes: what an earlier run left and nobody announced goes.
+    pub(crate) fn complete(&self) {
+        self.inbox.complete();
+    }
+
+    /// How the routes are, and when that changes.
+    pub(crate) fn status(&self) -> watch::Receiver<KernelStatus> {
+        self.status.clone()
+    }
+
+    /// Ends the thread.
+    pub(crate) async fn stop(mut self, leave: Leave) {
+        self.inbox.stop(leave);
+        if timeout(STOP_TIMEOUT, &mut self.ended).await.is_err() {
+            tracing::warn!("kernel routes are not all removed: the kernel takes too long");
+        }
+    }
+}
+
+impl Drop for Kernel {
+    /// A speaker that is dropped is like one that was killed: routes stay, the thread ends.
+    fn drop(&mut self) {
+        self.inbox.stop(Leave::Keep);
+    }
+}
