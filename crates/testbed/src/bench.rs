@@ -16,11 +16,13 @@ pub(crate) use crate::lab::Lab;
 use crate::{interrupt, lab};
 use anyhow::{Context as _, bail};
 use measure::{Measure, Place};
-use std::{io::Write as _, path::PathBuf};
+use std::{collections::BTreeSet, fs, io::Write as _, path::PathBuf};
 use subject::Subject;
 
 /// Directory of everything that the benchmark writes, but for its result.
 pub(crate) const RUN: &str = "/run/isthmus-bench";
+/// Other builds that are measured at once; each has a pair of nodes with addresses of its own.
+const BUILDS_MAX: usize = 16;
 /// What the names of its namespaces begin with.
 pub(crate) const PREFIX: &str = "isb-";
 const LAB: lab::Place = lab::Place { run: RUN, prefix: PREFIX };
@@ -40,12 +42,47 @@ pub struct BenchArgs {
     /// Measures: rr, crr, tcp1, tcp4, udp, cni, scale; all if none is named.
     #[arg(long, value_delimiter = ',')]
     measures: Vec<String>,
+    /// Other builds of `isthmus`, whose agents run a subject of their own: what a change is worth.
+    #[arg(long, value_name = "NAME=PATH", value_parser = parse_build)]
+    beside: Vec<Build>,
     /// Endpoints of the node that is filled for `scale`.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u16).range(1..=1500))]
     endpoints: u16,
     /// Where the result goes, as JSON.
     #[arg(long, default_value = "target/bench/dataplane.json")]
     output: PathBuf,
+}
+
+/// Another build of ours, to be measured beside this one.
+#[derive(Clone, Debug)]
+pub(crate) struct Build {
+    /// What the report calls it; also the name of its nodes: `build-` and a word.
+    name: String,
+    /// Its `isthmus`.
+    binary: PathBuf,
+}
+
+fn parse_build(text: &str) -> Result<Build, String> {
+    let (word, path) = text.split_once('=').ok_or("expected NAME=PATH")?;
+    // With it nodes are named, and with those interfaces, whose names have 15 letters at most.
+    let is_plain = word.chars().all(|one| one.is_ascii_lowercase() || one.is_ascii_digit());
+    if word.is_empty() || word.len() > 7 || !is_plain {
+        return Err(format!("{word:?} is no name for a build: take 1 to 7 lower-case letters and digits"));
+    }
+    let binary = fs::canonicalize(path).map_err(|error| format!("cannot find {path}: {error}"))?;
+    Ok(Build { name: format!("build-{word}"), binary })
+}
+
+/// Refuses what would be built over one another.
+fn check_builds(builds: &[Build]) -> anyhow::Result<()> {
+    if builds.len() > BUILDS_MAX {
+        bail!("{} builds with --beside: at most {BUILDS_MAX} are measured at once", builds.len());
+    }
+    let mut names = BTreeSet::new();
+    match builds.iter().find(|build| !names.insert(&build.name)) {
+        Some(twice) => bail!("two builds with --beside are called {}: name each by itself", twice.name),
+        None => Ok(()),
+    }
 }
 
 /// Runs the benchmark and returns its exit code: 0 done, 2 a failure.
@@ -76,6 +113,7 @@ fn bench(args: &BenchArgs) -> anyhow::Result<()> {
             "the benchmark makes network namespaces and loads programs into the kernel: run it as root (sudo)"
         );
     }
+    check_builds(&args.beside)?;
     LAB.clear()?;
     interrupt::clean_up_with(|| {
         say("interrupted: removing what was made");
@@ -87,7 +125,7 @@ fn bench(args: &BenchArgs) -> anyhow::Result<()> {
     let wanted = |name: &str| {
         args.subjects.is_empty() || name == "limit" || args.subjects.iter().any(|one| one == name)
     };
-    let (subjects, crowded) = subject::build(&mut lab, &wanted)?;
+    let (subjects, crowded) = subject::build(&mut lab, &wanted, &args.beside)?;
     let mut results = report::Results::default();
     for round in 1..=args.rounds {
         say(&format!("round {round} of {}", args.rounds));
@@ -129,4 +167,31 @@ fn measure_round(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn builds_need_names_that_nodes_can_have() {
+        let own = std::env::current_exe().unwrap();
+        let own = own.display();
+        assert_eq!(parse_build(&format!("a1={own}")).unwrap().name, "build-a1");
+        for wrong in ["", "=", "a", "a=", "a=/no/such/file"] {
+            assert!(parse_build(wrong).is_err(), "{wrong}");
+        }
+        for name in ["", "A", "a-b", "a/b", "abcdefgh"] {
+            assert!(parse_build(&format!("{name}={own}")).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn builds_are_few_and_told_apart() {
+        let build = |number: usize| Build { name: format!("build-{number}"), binary: PathBuf::new() };
+        let builds = |count: usize| (0..count).map(build).collect::<Vec<_>>();
+        assert!(check_builds(&builds(BUILDS_MAX)).is_ok());
+        assert!(check_builds(&builds(BUILDS_MAX + 1)).is_err());
+        assert!(check_builds(&[build(1), build(1)]).is_err());
+    }
 }

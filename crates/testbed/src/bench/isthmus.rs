@@ -4,7 +4,7 @@
 //! 1,000,000 on the node. All rules go through the server's API and the agents, as users' rules do.
 
 use super::{
-    Lab, PREFIX, RUN,
+    Build, Lab, PREFIX, RUN,
     pair::Pair,
     say,
     scale::Crowded,
@@ -68,21 +68,25 @@ struct Node {
     process: Process,
 }
 
-/// Builds the wanted ones of `isthmus-1`, `isthmus-10000` and `isthmus-1000000`.
+/// Number of the first pair of nodes of other builds; the numbers below are other subjects'.
+const FIRST_BESIDE: u8 = 20;
+
+/// Builds the wanted ones of `isthmus-1`, `isthmus-10000` and `isthmus-1000000`, and other builds with one rule.
 pub(super) fn build(
     lab: &mut Lab,
     wanted: &dyn Fn(&str) -> bool,
+    beside: &[Build],
 ) -> anyhow::Result<(Vec<Subject>, Option<Crowded>)> {
     let few = wanted("isthmus-1") || wanted("isthmus-10000");
     let million = wanted("isthmus-1000000");
     let mut subjects = Vec::new();
     let mut crowded = None;
-    if !few && !million {
+    if !few && !million && beside.is_empty() {
         return Ok((subjects, crowded));
     }
     let mut bed = Bed::start(lab).context("cannot start Isthmus's server")?;
     if few {
-        let nodes = bed.add_pair(lab, "one", 7)?;
+        let nodes = bed.add_pair(lab, "one", 7, None)?;
         for (name, rules) in [("isthmus-1", 1), ("isthmus-10000", MANY)] {
             subjects.push(bed.subject(lab, &nodes, name, rules)?);
             say(&format!("✔ {name} is built"));
@@ -94,7 +98,7 @@ pub(super) fn build(
         subjects.retain(|subject| wanted(&subject.name));
     }
     if million {
-        let nodes = bed.add_pair(lab, "mega", 8)?;
+        let nodes = bed.add_pair(lab, "mega", 8, None)?;
         bed.fill(lab, &nodes)?;
         subjects.push(bed.subject(lab, &nodes, "isthmus-1000000", MANY)?);
         let rules = wait::until("1,000,000 rules on the node", LOADED, || {
@@ -102,6 +106,11 @@ pub(super) fn build(
             Ok::<_, anyhow::Error>((rules >= 1_000_000).then_some(rules))
         })?;
         say(&format!("✔ isthmus-1000000 is built: {rules} rules are loaded on its node"));
+    }
+    for (number, build) in (FIRST_BESIDE..).zip(beside) {
+        let nodes = bed.add_pair(lab, &build.name, number, Some(&build.binary))?;
+        subjects.push(bed.subject(lab, &nodes, &build.name, 1)?);
+        say(&format!("✔ {} is built", build.name));
     }
     Ok((subjects, crowded))
 }
@@ -136,19 +145,26 @@ impl Bed {
         Ok(Self { binary, plugins, underlay, rest, joined: 0 })
     }
 
-    /// Two nodes with agents, and the workloads that their rules name.
-    fn add_pair(&mut self, lab: &mut Lab, name: &str, number: u8) -> anyhow::Result<[Node; 2]> {
+    /// Two nodes with agents, of this build if no other is named, and the workloads that their rules name.
+    fn add_pair(
+        &mut self,
+        lab: &mut Lab,
+        name: &str,
+        number: u8,
+        other: Option<&Path>,
+    ) -> anyhow::Result<[Node; 2]> {
         let pair = Pair::create(lab, name, number)?;
-        let first = self.add_node(lab, &pair, name, 0)?;
-        let second = self.add_node(lab, &pair, name, 1)?;
+        let binary = other.unwrap_or(&self.binary).to_owned();
+        let first = self.add_node(lab, &pair, &binary, 0)?;
+        let second = self.add_node(lab, &pair, &binary, 1)?;
         for peer in 0..PEERS {
             self.endpoint(lab, &second, &format!("peer-{peer}"))?;
         }
         Ok([first, second])
     }
 
-    fn add_node(&mut self, lab: &mut Lab, pair: &Pair, name: &str, index: usize) -> anyhow::Result<Node> {
-        let node = format!("{name}-{}", index + 1);
+    fn add_node(&mut self, lab: &mut Lab, pair: &Pair, binary: &Path, index: usize) -> anyhow::Result<Node> {
+        let node = format!("{}-{}", pair.name(), index + 1);
         let namespace = pair.nodes[index].clone();
         self.joined += 1;
         self.underlay.join(&namespace, &node, self.joined)?;
@@ -164,7 +180,7 @@ impl Bed {
             connections: CONNECTIONS,
         };
         let log = Path::new(RUN).join(format!("{node}.log"));
-        let process = Process::start(&format!("agent {node}"), &agent.prepare(&self.binary)?, &log)?;
+        let process = Process::start(&format!("agent {node}"), &agent.prepare(binary)?, &log)?;
         lab.record(|made| made.processes.push(process.clone()))?;
         agent.wait_ready(&process)?;
         Ok(Node { pair: pair.clone(), index, agent, process })

@@ -43,6 +43,11 @@ impl Pair {
         Ok(pair)
     }
 
+    /// What it was called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Address of a node (0 or 1) on the wire.
     pub(super) fn address(&self, node: usize) -> Ipv4Addr {
         Ipv4Addr::new(10, 203, self.number, node as u8 + 1)

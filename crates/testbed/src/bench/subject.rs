@@ -1,7 +1,7 @@
 //! The subjects: networks that are built to be measured.
 
 use super::{
-    Lab, PREFIX, RUN, isthmus,
+    Build, Lab, PREFIX, RUN, isthmus,
     measure::{Place, churned},
     pair::{Pair, WIRE},
     say,
@@ -96,10 +96,11 @@ impl Subject {
     }
 }
 
-/// Builds the wanted subjects, and with Isthmus among them a node that may be filled.
+/// Builds the wanted subjects and the other builds of ours; with Isthmus among them a node that may be filled.
 pub(super) fn build(
     lab: &mut Lab,
     wanted: &dyn Fn(&str) -> bool,
+    beside: &[Build],
 ) -> anyhow::Result<(Vec<Subject>, Option<Crowded>)> {
     let mut subjects = Vec::new();
     let mut add = |name: &str, subject: anyhow::Result<Subject>| -> anyhow::Result<()> {
@@ -126,7 +127,7 @@ pub(super) fn build(
     if wanted("bridge-host-local") {
         add("bridge-host-local", reference_plugin(lab))?;
     }
-    let (ours, crowded) = isthmus::build(lab, wanted)?;
+    let (ours, crowded) = isthmus::build(lab, wanted, beside)?;
     subjects.extend(ours);
     Ok((subjects, crowded))
 }
