@@ -3,7 +3,10 @@
 //! The programs run in the node's namespace, on the real maps of a rig.
 
 use crate::rig::{Rig, inside};
-use aya::programs::{SchedClassifier, TestRun, TestRunOptions};
+use aya::{
+    maps::{Map, MapData, PerCpuArray},
+    programs::{SchedClassifier, TestRun, TestRunOptions},
+};
 use isthmus_core::{DefaultVerdict, DenyAnswer};
 use isthmus_dataplane::{AttachMode, GATEWAY_MAC, pins};
 use proptest::{
@@ -132,7 +135,16 @@ impl<'a> Bench<'a> {
         (result.return_value as i32, out)
     }
 
-    /// Sends a frame until its connection is an old one: a tick of the programs' clock is 17 ms.
+    /// Whether a processor remembers a flow: its addresses and ports as in a packet.
+    fn remembers(&self, flow: &[u8]) -> bool {
+        let ids = self.program.info().unwrap().map_ids().unwrap().unwrap();
+        let flows = ids.into_iter().map(|id| MapData::from_id(id).unwrap());
+        let flows = flows.into_iter().find(|map| map.info().unwrap().name_as_str() == Some("FLOW")).unwrap();
+        let flows = PerCpuArray::<_, [u8; 256 * 64]>::try_from(Map::PerCpuArray(flows)).unwrap();
+        flows.get(&0, 0).unwrap().iter().any(|lines| lines.chunks(64).any(|line| line.starts_with(flow)))
+    }
+
+    /// Sends a frame until its flow is remembered, by whichever processor runs the program.
     pub(crate) fn run_until_known(&self, frame: &Frame) {
         let begun = Instant::now();
         while begun.elapsed() < Duration::from_millis(60) {
@@ -188,6 +200,39 @@ fn a_container_sends_only_as_itself() {
     }
     bench.check(&frame(0x0800).ipv4(own, rig.nodes[0].address, 6, &syn), NEXT, "node");
     bench.check(&frame(0x0800).ipv4(own, Ipv4Addr::new(198, 51, 100, 1), 6, &syn), NEXT, "outbound");
+    rig.finish();
+}
+
+/// Short connections too: nothing but their first packets and their last ones ask the table.
+#[test]
+fn a_flow_is_remembered_once_its_handshake_is_over() {
+    let rig = rig();
+    let there = Bench::new(&rig, "from_container", "istc0");
+    let back = Bench::new(&rig, "from_container", "istc2");
+    let (here, peer) = (&rig.containers[0], &rig.containers[2]);
+    let ports = |source: u16, destination: u16| [source.to_be_bytes(), destination.to_be_bytes()].concat();
+    let flow = |source: Ipv4Addr, destination: Ipv4Addr, ports: &[u8]| {
+        [&source.octets()[..], &destination.octets()[..], ports].concat()
+    };
+    let (forward, backward) = (
+        flow(here.address, peer.address, &ports(40_000, 8080)),
+        flow(peer.address, here.address, &ports(8080, 40_000)),
+    );
+    let send = |flags: u8| {
+        let header = Frame::ethernet(GATEWAY_MAC, here.link.mac, 0x0800);
+        there.run(&header.ipv4(here.address, peer.address, 6, &tcp(40_000, 8080, flags))).0
+    };
+    let answer = |flags: u8| {
+        let header = Frame::ethernet(GATEWAY_MAC, peer.link.mac, 0x0800);
+        back.run(&header.ipv4(peer.address, here.address, 6, &tcp(8080, 40_000, flags))).0
+    };
+    let (fin, syn, ack) = (1, 2, 16);
+
+    assert_eq!((send(syn), answer(syn | ack)), (REDIRECT, REDIRECT));
+    assert!(!there.remembers(&forward) && !there.remembers(&backward), "the handshake goes on");
+    assert_eq!((send(ack), answer(ack)), (REDIRECT, REDIRECT));
+    assert!(there.remembers(&forward) && there.remembers(&backward));
+    assert_eq!((send(fin | ack), answer(fin | ack)), (REDIRECT, REDIRECT));
     rig.finish();
 }
 
