@@ -7,20 +7,22 @@
 //! ```
 //!
 //! [`wire`] reads and writes messages, [`session`] is the state machine of one peer (RFC 4271 section 8), [`rib`] holds
-//! the routes of all peers, chooses among them and says what each peer must hear. Who calls it owns sockets and the
-//! clock: the crate `speaker`.
+//! the routes of all peers, chooses among them and says what each peer must hear. [`bfd`] finds out sooner than keepalives
+//! that a peer cannot be reached (RFC 5880). Who calls it owns sockets and the clock: the crate `speaker`.
 //!
 //! Invariants: nothing here does I/O, reads a clock or draws a random number; no bytes from a peer make it panic; the
 //! same inputs in the same order yield the same outputs.
 #![forbid(unsafe_code)]
 
 pub mod attributes;
+pub mod bfd;
 pub mod config;
 pub mod number;
 pub mod policy;
 pub mod prefix;
 pub mod rib;
 pub mod session;
+mod timers;
 pub mod wire;
 
 pub use attributes::{

@@ -14,13 +14,13 @@ mod connection;
 mod negotiate;
 #[cfg(test)]
 mod tests;
-mod timers;
 
 pub use negotiate::{Negotiated, PeerGraceful, PeerKind};
 
 use crate::{
     config::SessionConfig,
     number::{Family, RouterId},
+    timers::{Jitter, earliest},
     wire::{
         Disposition, Frame, Message, MessageKind, Notification, Open, RefreshKind, RouteRefresh,
         ShutdownText, Update, encode_keepalive, frame,
@@ -29,7 +29,6 @@ use crate::{
 use connection::{Connection, Stage};
 use negotiate::{local_open, negotiate};
 use std::{collections::VecDeque, fmt, net::IpAddr, sync::Arc, time::Duration};
-use timers::{Jitter, earliest};
 
 /// Hold time until the OPEN has come (RFC 4271 section 8.2.2 suggests four minutes).
 const OPEN_HOLD: Duration = Duration::from_mins(4);

@@ -1,10 +1,10 @@
 //! One TCP connection of a session.
 
-use super::{
-    ConnectionId, Negotiated, Side, State,
+use super::{ConnectionId, Negotiated, Side, State};
+use crate::{
     timers::{Jitter, earliest},
+    wire::{EXTENDED_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, UpdateContext},
 };
-use crate::wire::{EXTENDED_MESSAGE_BYTES_MAX, MESSAGE_BYTES_MAX, UpdateContext};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 /// How far a connection has come.

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 /// Random numbers that are only there to keep peers from doing things at the same moment (`SplitMix64`).
 #[derive(Clone, Debug)]
-pub(super) struct Jitter(u64);
+pub(crate) struct Jitter(u64);
 
 impl Jitter {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -19,19 +19,19 @@ impl Jitter {
     }
 
     /// Between three quarters and the whole of it (RFC 4271 section 10).
-    pub(super) fn shorten(&mut self, whole: Duration) -> Duration {
+    pub(crate) fn shorten(&mut self, whole: Duration) -> Duration {
         self.between(whole * 3 / 4, whole)
     }
 
     /// Somewhere between the two.
-    pub(super) fn between(&mut self, least: Duration, most: Duration) -> Duration {
+    pub(crate) fn between(&mut self, least: Duration, most: Duration) -> Duration {
         let permille = (self.next() % 1_001) as u32;
         least + most.saturating_sub(least) * permille / 1_000
     }
 }
 
 /// The earlier of two moments that may never come.
-pub(super) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+pub(crate) fn earliest(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
