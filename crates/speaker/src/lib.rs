@@ -7,12 +7,13 @@
 //!                    └── configuration, at start and on reload
 //! ```
 //!
-//! [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
+//! BFD runs beside them in a thread of its own. [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
 //!
 //! **Invariants.** Keepalives and hold timers never wait for routes. The owner never waits for a neighbour or a client.
 //! Every queue is bounded: a neighbour is slowed down by TCP, a watcher that falls behind is dropped.
 #![deny(unsafe_code)]
 
+mod bfd;
 pub mod client;
 pub mod config;
 mod engine;
@@ -30,6 +31,7 @@ mod socket;
 mod sys;
 pub mod view;
 
+pub use bfd::{BfdSettings, BfdStatus};
 pub use client::{Client, ClientError};
 pub use config::Config;
 pub use handle::Handle;

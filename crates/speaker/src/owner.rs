@@ -6,6 +6,7 @@
 mod tables;
 
 use crate::{
+    bfd::{Bfd, BfdStatus},
     config::{Config, PeerSettings},
     engine,
     handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
@@ -25,7 +26,7 @@ use isthmus_bgp::{
 use std::{
     collections::BTreeMap,
     future::{Future, pending},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -76,6 +77,7 @@ struct Peer {
     settings: Arc<PeerSettings>,
     commands: mpsc::Sender<Command>,
     status: watch::Receiver<PeerStatus>,
+    bfd: Option<watch::Receiver<BfdStatus>>,
     /// What was agreed on last.
     last: Option<Arc<Negotiated>>,
     /// Number of the session that is established.
@@ -94,6 +96,7 @@ struct LocalPath {
 pub(crate) struct Owner {
     config: Config,
     listeners: Listeners,
+    bfd: Bfd,
     restarted: bool,
     policy: Arc<crate::config::RoutePolicy>,
     policies: (Arc<dyn Policy>, Arc<dyn Policy>),
@@ -150,6 +153,7 @@ impl Owner {
             router: Router::new(router_config(&config, restarted)),
             policy: Arc::new(config.policy.clone()),
             policies,
+            bfd: Bfd::new(bfd_addresses(&config)),
             config,
             listeners: Listeners::default(),
             restarted,
@@ -179,12 +183,15 @@ impl Owner {
         let (commands, for_task) = mpsc::channel(COMMANDS_MAX);
         let (publish, status) = watch::channel(PeerStatus::default());
         let id = self.router.add_peer(engine::peer(&settings, &self.policies));
+        let bfd = self.bfd.watch(key, address, &settings);
+        let bfd_status = bfd.as_ref().map(|watched| watched.status.clone());
         let setup = PeerSetup {
             key,
             address,
             session: engine::session(&settings, self.config.global.router_id, self.restarted),
             settings: settings.clone(),
             is_dynamic,
+            bfd,
             commands: for_task,
             events: self.events.clone(),
             status: publish,
@@ -196,6 +203,7 @@ impl Owner {
             settings,
             commands,
             status,
+            bfd: bfd_status,
             last: None,
             epoch: None,
             is_ready: false,
@@ -379,6 +387,7 @@ impl Owner {
             address: peer.address,
             settings: peer.settings.clone(),
             status: peer.status.borrow().clone(),
+            bfd: peer.bfd.as_ref().map(|status| status.borrow().clone()),
             families: self.family_counts(peer, advertised),
         }
     }
@@ -557,6 +566,15 @@ fn replaced(peer: &Peer, config: &Config) -> Option<StopReason> {
         Some(settings) if *settings != *peer.settings => Some(StopReason::ConfigChanged),
         Some(_) => None,
     }
+}
+
+/// Where BFD receives: where BGP listens, or everywhere if it does not listen.
+fn bfd_addresses(config: &Config) -> Vec<IpAddr> {
+    let listen = &config.global.listen;
+    if listen.is_empty() {
+        return vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    }
+    listen.iter().map(SocketAddr::ip).collect()
 }
 
 fn router_config(config: &Config, restarted: bool) -> RouterConfig {

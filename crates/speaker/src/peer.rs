@@ -13,6 +13,7 @@
 mod link;
 
 use crate::{
+    bfd::{BfdStatus, Watched},
     config::PeerSettings,
     listeners::ttl_min,
     netstat::Md5Drops,
@@ -21,7 +22,7 @@ use crate::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use isthmus_bgp::{
-    SessionConfig,
+    SessionConfig, bfd,
     session::{
         ConnectionId, Counters, DownCause, Input, Negotiated, Output, Session, Side, State, StopReason,
     },
@@ -104,6 +105,8 @@ pub(crate) struct PeerSetup {
     pub(crate) session: SessionConfig,
     /// It came by itself, and ends with its connection.
     pub(crate) is_dynamic: bool,
+    /// Its BFD session, where it has one.
+    pub(crate) bfd: Option<Watched>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: mpsc::Sender<FromPeer>,
     pub(crate) status: watch::Sender<PeerStatus>,
@@ -131,6 +134,8 @@ struct Task {
     dial_error: Option<String>,
     /// What the kernel had dropped when a connection last got no answer.
     md5_drops: Option<Md5Drops>,
+    /// How often BFD had found the path broken.
+    bfd_failures: u64,
     had_connection: bool,
     is_ending: bool,
 }
@@ -140,6 +145,8 @@ enum Woken {
     Command(Option<Command>),
     Dialed(io::Result<TcpStream>),
     Link(LinkEvent),
+    /// BFD is another.
+    Bfd,
     /// The owner has room.
     Room,
     Timer,
@@ -163,6 +170,7 @@ impl Task {
             pending: Vec::new(),
             dial_error: None,
             md5_drops: None,
+            bfd_failures: 0,
             had_connection: false,
             is_ending: false,
         }
@@ -202,11 +210,12 @@ impl Task {
             self.stalls_at(),
         ];
         let until = until.into_iter().flatten().min();
-        let (links, dial) = (&mut self.links, &mut self.dial);
+        let (links, dial, bfd) = (&mut self.links, &mut self.dial, &mut self.setup.bfd);
         tokio::select! {
             biased;
             command = self.setup.commands.recv(), if !self.is_ending => Woken::Command(command),
             () = async { match until { Some(at) => sleep_until(at).await, None => pending().await } } => Woken::Timer,
+            () = bfd_changed(bfd) => Woken::Bfd,
             stream = async { match dial { Some(dial) => dial.await, None => pending().await } } => Woken::Dialed(stream),
             event = poll_fn(|cx| links.poll_next(cx, may_read, buffer)) => Woken::Link(event),
             _ = self.setup.events.reserve(), if !may_read => Woken::Room,
@@ -240,6 +249,7 @@ impl Task {
             Woken::Link(LinkEvent::Closed(connection)) => {
                 self.session.handle(now, Input::Closed { connection });
             }
+            Woken::Bfd => self.bfd_changed(now),
             Woken::Link(LinkEvent::Wrote) | Woken::Room => {}
             Woken::Timer => self.session.handle(now, Input::Timer),
         }
@@ -273,8 +283,26 @@ impl Task {
         }
     }
 
+    /// RFC 5882 section 3.2: a broken path ends the session at once; a BFD session that is stopped says nothing of the path.
+    fn bfd_changed(&mut self, now: Duration) {
+        let Some(status) = self.bfd_status() else { return };
+        let is_broken = status.failures > self.bfd_failures;
+        self.bfd_failures = status.failures;
+        if is_broken && self.established.is_some() {
+            self.session.handle(now, Input::Stop(StopReason::BfdDown));
+        } else if is_broken && status.is_peer_independent {
+            // RFC 5882 section 4.3.2: BFD that outlives a restart tells that this is none. Routes that are kept for it go.
+            self.pending.push(PeerEvent::Down { graceful: false });
+        }
+    }
+
+    fn bfd_status(&mut self) -> Option<BfdStatus> {
+        Some(self.setup.bfd.as_mut()?.status.borrow_and_update().clone())
+    }
+
     fn end(&mut self, now: Duration, reason: StopReason) {
         self.is_ending = true;
+        self.setup.bfd = None;
         self.dial = None;
         self.session.handle(now, Input::Stop(reason));
     }
@@ -446,7 +474,13 @@ impl Task {
             (State::Idle, None) if last.is_some() => Some("pauses after a failure".to_owned()),
             _ => Some("connecting".to_owned()),
         };
-        [now, last].into_iter().flatten().collect::<Vec<_>>().join("; last: ")
+        let why = [now, last].into_iter().flatten().collect::<Vec<_>>().join("; last: ");
+        match &self.setup.bfd {
+            Some(bfd) if bfd.status.borrow().state != bfd::State::Up => {
+                format!("{why}; BFD: {}", *bfd.status.borrow())
+            }
+            _ => why,
+        }
     }
 
     fn dial_failure(&mut self, why: &io::Error) -> String {
@@ -476,6 +510,17 @@ impl Task {
             0 => String::new(),
             least => format!("; what it sends may come with a TTL below {least} (ttl-security)"),
         }
+    }
+}
+
+async fn bfd_changed(bfd: &mut Option<Watched>) {
+    match bfd {
+        // Its thread is gone: there will be no more news.
+        Some(watched) => match watched.status.changed().await {
+            Ok(()) => {}
+            Err(_gone) => pending().await,
+        },
+        None => pending().await,
     }
 }
 

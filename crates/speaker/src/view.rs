@@ -1,6 +1,6 @@
 //! What the speaker shows of itself: copies that its owner hands out, so that nobody else looks into the engine.
 
-use crate::config::PeerSettings;
+use crate::{BfdStatus, config::PeerSettings};
 use isthmus_bgp::{
     Asn, Attributes, Family, PathId, Prefix, RouterId, session::MessageCounts, wire::Capability,
 };
@@ -120,6 +120,8 @@ pub struct PeerView {
     pub settings: Arc<PeerSettings>,
     /// How the session is.
     pub status: PeerStatus,
+    /// How BFD is, where it is configured.
+    pub bfd: Option<BfdStatus>,
     /// Its routes.
     pub families: Vec<FamilyCounts>,
 }

@@ -241,6 +241,68 @@ async fn neighbours_that_check_the_ttl_meet() {
     two.stop().await;
 }
 
+/// Answers BFD packets as a neighbour does whose session comes up, until it is dropped.
+fn answer_bfd(address: &str) -> JoinHandle<()> {
+    use isthmus_bgp::bfd::{Packet, State};
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None).unwrap();
+    socket.set_ttl_v4(255).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket.bind(&format!("{address}:3784").parse::<SocketAddr>().unwrap().into()).unwrap();
+    let socket = tokio::net::UdpSocket::from_std(socket.into()).unwrap();
+    tokio::spawn(async move {
+        let mut buffer = [0; 100];
+        loop {
+            let (bytes, from) = socket.recv_from(&mut buffer).await.unwrap();
+            let heard = Packet::decode(&buffer[..bytes]).unwrap();
+            let state = if heard.state == State::Down { State::Init } else { State::Up };
+            let answer = Packet {
+                state,
+                is_poll: false,
+                is_final: heard.is_poll,
+                your_discriminator: Some(heard.my_discriminator),
+                my_discriminator: 7.try_into().unwrap(),
+                desired_min_tx: Duration::from_millis(100),
+                ..heard
+            };
+            socket.send_to(&answer.encode(), SocketAddr::new(from.ip(), 3784)).await.unwrap();
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_path_ends_the_session_long_before_its_hold_time() {
+    let bfd = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 100000\nrequired-minimum-receive = 100000\n";
+    let one = Speaker::start(&text(19, 1, 2, bfd)).await;
+    let two = Speaker::start(&text(19, 2, 1, "")).await;
+    one.wait_up().await;
+    let state = one.peer().await.state.unwrap();
+    assert!(state.bfd.starts_with("down, nothing ever came"), "it gates nothing: {}", state.bfd);
+    let path = answer_bfd("127.0.19.2");
+    one.wait_peer("BFD comes up", |state| state.bfd.starts_with("up, silence of 300ms")).await;
+    path.abort();
+    let down = one.wait_peer("it ends the session", |state| state.flops == 1).await.state.unwrap();
+    assert!(down.bfd.contains("nothing came for 300ms"), "{}", down.bfd);
+    two.wait_peer("the other side is told", |state| state.why.contains("6/10")).await;
+    one.wait_peer("we say so", |state| state.why.contains("6/10") && state.why.contains("BFD: down")).await;
+    one.wait_up().await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bfd_that_somebody_stops_ends_no_session() {
+    let bfd = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 100000\nrequired-minimum-receive = 100000\n";
+    let one = Speaker::start(&text(20, 1, 2, bfd)).await;
+    let two = Speaker::start(&text(20, 2, 1, bfd)).await;
+    one.wait_peer("BFD comes up", |state| state.bfd.starts_with("up")).await;
+    one.wait_up().await;
+    two.stop().await;
+    let down = one.wait_peer("the session ends", |state| state.flops == 1).await.state.unwrap();
+    assert!(down.why.contains("6/2"), "because the speaker stops: {}", down.why);
+    one.wait_peer("BFD is told", |state| state.bfd.contains("stopped by the peer")).await;
+    one.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_is_watched() {
     let one = Speaker::start(&text(14, 1, 2, "")).await;

@@ -300,6 +300,8 @@ struct Neighbor {
     accepted: u64,
     sent: u64,
     why: String,
+    /// Empty where it is not configured.
+    bfd: String,
     description: String,
     peer_group: String,
     local_address: String,
@@ -349,6 +351,7 @@ impl Neighbor {
             is_wanted: state.admin_state() != AdminState::Down,
             router_id: state.router_id,
             why: state.why,
+            bfd: state.bfd,
         }
     }
 }
@@ -391,6 +394,7 @@ fn neighbors() -> View<Neighbor> {
             Column::wide("CLIENT", |row| if row.reflector_client { "yes" } else { "no" }.to_owned()),
             Column::wide("FLAPS", |row| row.flaps.to_string()),
             Column::wide("MESSAGES IN/OUT", |row| format!("{}/{}", row.messages_received, row.messages_sent)),
+            Column::wide("BFD", |row| row.bfd.clone()),
             Column::wide("GROUP", |row| row.peer_group.clone()),
             Column::wide("DESCRIPTION", |row| row.description.clone()),
         ],

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
+mod broken_path;
 mod kernel;
 mod rig;
 mod secured;

@@ -104,6 +104,11 @@ impl Rig {
         run(&self.ours, env!("CARGO_BIN_EXE_isthmus"), line)
     }
 
+    /// Cuts the link on their side, or mends it: `down` or `up`.
+    pub(crate) fn link(&self, state: &str) {
+        sh(&format!("ip -n {} link set eth0 {state}", self.theirs));
+    }
+
     /// Waits until what `look` says is as it shall be; prints everything when it does not become so.
     pub(crate) fn wait_ours(&self, what: &str, look: impl Fn() -> String, is_so: impl Fn(&str) -> bool) {
         let text = wait(look, is_so);

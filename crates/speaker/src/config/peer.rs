@@ -1,5 +1,6 @@
 //! What is set for a neighbour, or for all neighbours of a dynamic range.
 
+use crate::BfdSettings;
 use isthmus_bgp::Family;
 use std::{
     fmt,
@@ -154,6 +155,8 @@ pub struct PeerSettings {
     pub transport: Transport,
     /// How far away it may be.
     pub distance: Distance,
+    /// BFD (RFC 5881).
+    pub bfd: Option<BfdSettings>,
     /// It is a client of this cluster id (RFC 4456).
     pub reflector_client: Option<Ipv4Addr>,
     /// Graceful restart.

@@ -8,8 +8,11 @@ use super::{
         RemovePrivateAs, Timers, Transport, family_named,
     },
 };
-use crate::sys::MD5_PASSWORD_BYTES_MAX;
-use isthmus_bgp::Family;
+use crate::{
+    bfd::{self, BfdSettings},
+    sys::MD5_PASSWORD_BYTES_MAX,
+};
+use isthmus_bgp::{Family, bfd::Timing};
 use std::{net::IpAddr, net::Ipv4Addr, time::Duration};
 
 /// GoBGP's default, and RFC 4271's.
@@ -21,6 +24,9 @@ const IDLE_HOLD: Duration = Duration::from_secs(5);
 const DEFERRAL: Duration = Duration::from_mins(6);
 /// GoBGP keeps stale routes until end-of-RIB, however late; a bound must be there (RFC 4724 section 4.2).
 const STALE_ROUTES: Duration = Duration::from_mins(6);
+/// GoBGP's defaults.
+const BFD_INTERVAL: Duration = Duration::from_secs(1);
+const BFD_MULTIPLIER: u8 = 3;
 /// IANA's port of BGP.
 const PORT: u16 = 179;
 
@@ -69,6 +75,7 @@ impl PeerReader<'_, '_, '_> {
             timers: self.timers(),
             transport: self.transport(address),
             distance: self.distance(),
+            bfd: self.bfd(),
             reflector_client: self.reflector_client(),
             graceful_restart: self.graceful_restart(),
             families: self.families(address),
@@ -142,6 +149,26 @@ impl PeerReader<'_, '_, '_> {
             (_, Some(true)) => Distance::Secured { ttl_min: security.number("ttl-min").unwrap_or(255) },
             _ => Distance::Usual,
         }
+    }
+
+    fn bfd(&mut self) -> Option<BfdSettings> {
+        let config = self.node.config("bfd");
+        if !config.flag("enabled").unwrap_or(false) {
+            return None;
+        }
+        if self.node.config("ebgp-multihop").flag("enabled") == Some(true) {
+            let why = "never comes up with a neighbour that is not on the link: multihop BFD (RFC 5883) is not done";
+            self.warn(&config, "enabled", "bfd.config.enabled", why);
+        }
+        let micros = |key| config.number(key).map_or(BFD_INTERVAL, Duration::from_micros);
+        Some(BfdSettings {
+            timing: Timing {
+                desired_min_tx: micros("desired-minimum-tx-interval"),
+                required_min_rx: micros("required-minimum-receive"),
+                multiplier: config.number("detection-multiplier").unwrap_or(BFD_MULTIPLIER),
+            },
+            port: config.number("port").unwrap_or(bfd::PORT),
+        })
     }
 
     fn reflector_client(&mut self) -> Option<Ipv4Addr> {

@@ -224,7 +224,7 @@ macro_rules! peer_tables {
             later("use-multiple-paths", Kind::Anything, "has no effect: write it under global"),
             key("error-handling", Kind::Table(&[key("config", Kind::Table(ERROR_HANDLING))])),
             key("logging-options", Kind::Table(&[key("config", Kind::Table(LOGGING))])),
-            later("bfd", Kind::Anything, "is not done yet: the hold timer alone finds a dead peer"),
+            key("bfd", Kind::Table(&[key("config", Kind::Table(BFD))])),
         ]
     };
 }
@@ -301,6 +301,15 @@ const TRANSPORT: &[Key] = &[
 
 const MULTIHOP: &[Key] = &[key("enabled", Kind::Flag), key("multihop-ttl", Kind::Number(1, 255))];
 const TTL_SECURITY: &[Key] = &[key("enabled", Kind::Flag), key("ttl-min", Kind::Number(1, 255))];
+// Microseconds. RFC 5880 has no bounds; faster than this the pauses between two looks at the clock count.
+const BFD_INTERVAL: Kind = Kind::Number(10_000, 60_000_000);
+const BFD: &[Key] = &[
+    key("enabled", Kind::Flag),
+    key("port", Kind::Number(1, 65_535)),
+    key("desired-minimum-tx-interval", BFD_INTERVAL),
+    key("required-minimum-receive", BFD_INTERVAL),
+    key("detection-multiplier", Kind::Number(1, 255)),
+];
 const ROUTE_REFLECTOR: &[Key] =
     &[key("route-reflector-client", Kind::Flag), key("route-reflector-cluster-id", Kind::RouterId)];
 const ROUTE_SERVER: &[Key] = &[

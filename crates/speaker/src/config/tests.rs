@@ -318,6 +318,28 @@ fn a_neighbour_without_a_password_in_a_range_with_one_is_told() {
 }
 
 #[test]
+fn bfd_has_gobgps_keys_and_defaults() {
+    assert_eq!(neighbor("").bfd, None);
+    assert_eq!(neighbor("[neighbors.bfd.config]\ndetection-multiplier = 5\n").bfd, None, "it is not on");
+    let on = "[neighbors.bfd.config]\nenabled = true\n";
+    let bfd = neighbor(on).bfd.unwrap();
+    let second = Duration::from_secs(1);
+    let timing = isthmus_bgp::bfd::Timing { desired_min_tx: second, required_min_rx: second, multiplier: 3 };
+    assert_eq!((bfd.timing, bfd.port), (timing, 3_784));
+    let rest = "desired-minimum-tx-interval = 300000\nrequired-minimum-receive = 50000\ndetection-multiplier = 5\nport = 3785\n";
+    let bfd = neighbor(&format!("{on}{rest}")).bfd.unwrap();
+    let millis = Duration::from_millis;
+    let timing =
+        isthmus_bgp::bfd::Timing { desired_min_tx: millis(300), required_min_rx: millis(50), multiplier: 5 };
+    assert_eq!((bfd.timing, bfd.port), (timing, 3_785));
+    let text = "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.2\"\npeer-as = 1\n";
+    let fast = format!("{text}{on}desired-minimum-tx-interval = 9999\n");
+    check_fault(&fast, 10, "neighbors.bfd.config.desired-minimum-tx-interval", "10000");
+    let far = config(&format!("{text}{on}[neighbors.ebgp-multihop.config]\nenabled = true\n"));
+    assert!(far.warnings[0].why.contains("RFC 5883"), "{:?}", far.warnings);
+}
+
+#[test]
 fn protection_that_is_not_there_is_refused() {
     check_fault(
         "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"192.0.2.2\"\npeer-as = 1\n[neighbors.config.tcp-ao]\nkey = 1\n",

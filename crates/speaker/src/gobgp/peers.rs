@@ -28,7 +28,7 @@ pub(super) fn show(view: &PeerView, policy: &RoutePolicy, advertised: bool) -> p
                 .map(|id| id.to_string())
                 .unwrap_or_default(),
         }),
-        state: Some(state(settings, status, address.clone())),
+        state: Some(state(view, address.clone())),
         timers: Some(timers(settings, status)),
         transport: Some(transport(settings, status, address)),
         route_server: Some(proto::RouteServer::default()),
@@ -82,8 +82,9 @@ fn remove_private(settings: &PeerSettings) -> i32 {
     }
 }
 
-fn state(settings: &PeerSettings, status: &PeerStatus, address: String) -> proto::PeerState {
+fn state(view: &PeerView, address: String) -> proto::PeerState {
     use proto::peer_state as shown;
+    let (settings, status) = (&*view.settings, &view.status);
     let agreement = status.agreement.as_ref();
     let peer_as = agreement.map_or(settings.peer_as.unwrap_or(0), |agreement| agreement.peer_as.0);
     proto::PeerState {
@@ -124,6 +125,7 @@ fn state(settings: &PeerSettings, status: &PeerStatus, address: String) -> proto
         }),
         router_id: agreement.map(|agreement| agreement.peer_id.to_string()).unwrap_or_default(),
         why: status.why.clone(),
+        bfd: view.bfd.as_ref().map(ToString::to_string).unwrap_or_default(),
     }
 }
 
