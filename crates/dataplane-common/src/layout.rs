@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 /// Version of every layout in this file, kept in a pinned map. Pins of another version are never read.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Next hop of every container's default route; answered by the programs, owned by nobody.
 pub const GATEWAY: [u8; 4] = [169, 254, 1, 1];
@@ -256,6 +256,8 @@ pub struct ConnectionValue {
     pub flags: u32,
     /// When it was last seen, in [`TICK_SHIFT`] ticks; wraps.
     pub seen: u32,
+    /// When a program last asked the clock whether `seen` is old, in jiffies; wraps.
+    pub asked: u32,
     /// Number of the node at the far end; 0: none.
     pub node: u32,
     /// Where the lower end is.
@@ -285,7 +287,7 @@ pub struct ConnectionValue {
     /// Zero; room for a translated port.
     pub translated_port: u16,
 }
-const _: () = assert!(size_of::<ConnectionValue>() == 120, "padding would reach the kernel uninitialised");
+const _: () = assert!(size_of::<ConnectionValue>() == 124, "padding would reach the kernel uninitialised");
 
 /// Where an end of a connection is, as far as packets need it. See [`Side::native`] for what the fields of a
 /// [`SIDE_NATIVE`] hold.

@@ -1,7 +1,7 @@
 //! Connections: one entry for both directions; policy only for the first packet, and again when rules change.
 
 use crate::{
-    event::{Told, count, now, tell},
+    event::{Told, count, jiffies, now, tell},
     maps::{CONNECTION_OTHER, CONNECTION_TCP, POLICY, SLOT},
     packet::{TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN},
     passage::{End, Passage, target},
@@ -179,6 +179,7 @@ fn renew(entry: &ConnectionValue, passage: &mut Passage, flags: u32) -> i32 {
     passage.entry.epoch = passage.epoch;
     passage.entry.flags = flags;
     passage.entry.seen = now();
+    passage.entry.asked = jiffies();
     let known = far_side(entry, passage);
     if passage.arrival == 0 && known.kind == SIDE_NATIVE && entry.epoch == passage.epoch {
         passage.arrival = known.arrival();
@@ -314,6 +315,7 @@ fn begin(passage: &mut Passage) -> Fate {
         epoch: passage.epoch,
         flags: by_from | if by_stack { CONNECTION_BY_STACK } else { 0 },
         seen: now(),
+        asked: jiffies(),
         node: passage.node,
         low: Side::default(),
         high: Side::default(),

@@ -14,14 +14,14 @@ use crate::{
     SHOT,
     connection::tcp_flags,
     deliver::{self, Outbound},
-    event::{count, now},
+    event::{count, jiffies, now},
     maps::{CONNECTION_OTHER, CONNECTION_TCP, FLOW, config},
     packet::{
         ETHERNET_BYTES, ETHERTYPE_IPV4, Ipv4, Mac, Macs, TCP, TCP_ACK, TCP_FIN, TCP_RST, TCP_SYN, Tunnel,
         UDP, at, ethertype, gso_size, ifindex, read, store, tagged,
     },
 };
-use aya_ebpf::{helpers::bpf_jiffies64, programs::TcContext};
+use aya_ebpf::programs::TcContext;
 use isthmus_dataplane_common::{
     CONNECTION_ANSWERED, CONNECTION_ESTABLISHED, CONNECTION_FROM_LOW, ConnectionKey, ConnectionValue,
     GATEWAY_MAC, Reason, SIDE_CONTAINER, SIDE_NATIVE, SIDE_NODE, Side, TOUCH_TICKS, mapped,
@@ -239,12 +239,6 @@ pub struct Flows([Flow; FLOWS]);
 /// How long a flow is believed without a look at its connection: between 0.1 s and 1 s, as the kernel's clock is set.
 const FLOW_JIFFIES: u32 = 100;
 
-#[inline(always)]
-fn jiffies() -> u32 {
-    // SAFETY: no arguments; the verifier makes a load of it.
-    unsafe { bpf_jiffies64() as u32 }
-}
-
 impl Plain {
     #[inline(always)]
     fn read<const L3: usize>(ctx: &TcContext) -> Option<Self> {
@@ -364,18 +358,22 @@ impl Plain {
         } else if !forward {
             flags |= CONNECTION_ANSWERED;
         }
-        // Shared cache lines are written rarely: flags when they change, the time once a second.
+        // Shared cache lines are written rarely: flags when they change, times once in a while. And the clock costs more than
+        // a look-up in a warm table: it is asked as often as flows are renewed.
         if flags != entry.flags {
             entry.flags = flags;
         }
-        let now = now();
-        let age = now.wrapping_sub(entry.seen);
-        if age > TOUCH_TICKS {
-            // The long way asks the kernel's routes again, and touches.
-            if entry.low.kind == SIDE_NATIVE || entry.high.kind == SIDE_NATIVE {
-                return None;
+        let jiffies = jiffies();
+        if jiffies.wrapping_sub(entry.asked) > FLOW_JIFFIES {
+            let now = now();
+            if now.wrapping_sub(entry.seen) > TOUCH_TICKS {
+                // The long way asks the kernel's routes again, and touches.
+                if entry.low.kind == SIDE_NATIVE || entry.high.kind == SIDE_NATIVE {
+                    return None;
+                }
+                entry.seen = now;
             }
-            entry.seen = now;
+            entry.asked = jiffies;
         }
         let (from, to) = self.sides(entry);
         let exit = Exit {
@@ -405,7 +403,7 @@ impl Plain {
                 tail: origin.tail,
                 head: origin.head,
                 epoch: entry.epoch,
-                until: jiffies().wrapping_add(FLOW_JIFFIES),
+                until: jiffies.wrapping_add(FLOW_JIFFIES),
                 exit,
             };
         }

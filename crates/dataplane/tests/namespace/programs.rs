@@ -4,17 +4,19 @@
 
 use crate::rig::{Rig, inside};
 use aya::{
-    maps::{Map, MapData, PerCpuArray},
+    maps::{HashMap, Map, MapData, PerCpuArray},
     programs::{SchedClassifier, TestRun, TestRunOptions},
 };
 use isthmus_core::{DefaultVerdict, DenyAnswer};
 use isthmus_dataplane::{AttachMode, GATEWAY_MAC, pins};
+use isthmus_dataplane_common::{ConnectionKey, ConnectionValue};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
 use std::{
     fs,
+    mem::offset_of,
     net::Ipv4Addr,
     time::{Duration, Instant},
 };
@@ -233,6 +235,39 @@ fn a_flow_is_remembered_once_its_handshake_is_over() {
     assert_eq!((send(ack), answer(ack)), (REDIRECT, REDIRECT));
     assert!(there.remembers(&forward) && there.remembers(&backward));
     assert_eq!((send(fin | ack), answer(fin | ack)), (REDIRECT, REDIRECT));
+    rig.finish();
+}
+
+/// Else the sweep would take its entry away.
+#[test]
+fn a_busy_connection_is_seen_again_and_again() {
+    let rig = rig();
+    let bench = Bench::new(&rig, "from_container", "istc0");
+    let frame = |flags: u8| {
+        let header = Frame::ethernet(GATEWAY_MAC, rig.containers[0].link.mac, 0x0800);
+        header.ipv4(rig.containers[0].address, rig.containers[2].address, 6, &tcp(40_000, 8080, flags))
+    };
+    let options = &rig.nodes[0].options;
+    let pin = pins(&options.bpffs, &options.node).join("maps/CONNECTION_TCP");
+    let table = Map::LruHashMap(MapData::from_pin(pin).unwrap());
+    let table =
+        HashMap::<_, [u8; size_of::<ConnectionKey>()], [u8; size_of::<ConnectionValue>()]>::try_from(table)
+            .unwrap();
+    let seen = || {
+        let (_, value) = table.iter().next().unwrap().unwrap();
+        value[offset_of!(ConnectionValue, seen)..][..4].to_vec()
+    };
+    let (syn, ack) = (2, 16);
+
+    bench.check(&frame(syn), REDIRECT, "rule");
+    let (first, begun) = (seen(), Instant::now());
+    while seen() == first {
+        assert_eq!(bench.run(&frame(ack)).0, REDIRECT);
+        assert!(
+            begun.elapsed() < Duration::from_secs(30),
+            "a connection in use looks as old as its first packet"
+        );
+    }
     rig.finish();
 }
 
