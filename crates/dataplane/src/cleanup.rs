@@ -13,7 +13,7 @@ pub struct CleanupReport {
     pub failed: Vec<String>,
 }
 
-/// Removes interfaces, filters, neighbours, the nftables table and the pins of a node, in the thread's network namespace. Goes on
+/// Removes interfaces, filters, routes, neighbours, the nftables table and the pins of a node, in the thread's network namespace. Goes on
 /// past what fails. Settings (`ip_forward`) stay: others may need them.
 pub fn cleanup(bpffs: &Path, node: &NodeName) -> CleanupReport {
     let mut report = CleanupReport::default();
@@ -51,6 +51,12 @@ fn remove_links(report: &mut CleanupReport) -> io::Result<()> {
             }
         } else {
             remove_filters(&interface.name);
+        }
+    }
+    for block in netlink.our_unreachable()? {
+        match netlink.remove_unreachable(block) {
+            Ok(()) => report.removed.push(format!("route unreachable {block}")),
+            Err(error) => report.failed.push(format!("route unreachable {block}: {error}")),
         }
     }
     for (ifindex, address) in netlink.our_neighbours()? {

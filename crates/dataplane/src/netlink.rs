@@ -26,8 +26,11 @@ use std::{
 
 /// Protocol number of our routes and neighbours, so that they are found and removed.
 pub(crate) const ROUTE_PROTOCOL: u8 = 98;
+/// Metric of our unreachable routes: every other route of the same range is better, and no other is replaced by ours.
+const UNREACHABLE_METRIC: u32 = 4_000_000_098;
 /// The kernel's own table of this node's addresses.
 const TABLE_LOCAL: u8 = 255;
+const TABLE_MAIN: u8 = 254;
 
 /// One rtnetlink socket; it stays in the namespace that it was made in.
 pub(crate) struct Netlink {
@@ -232,6 +235,27 @@ impl Netlink {
         Ok(answers.into_iter().filter_map(|answer| our_route(answer, ifindex)).collect())
     }
 
+    /// Tells the kernel that nobody has the addresses of a range for which it has no better route.
+    pub(crate) fn set_unreachable(&mut self, net: Ipv4Net) -> io::Result<()> {
+        self.request(RouteNetlinkMessage::NewRoute(unreachable(net)), NLM_F_CREATE | NLM_F_REPLACE)
+    }
+
+    /// Removes a route of [`Netlink::set_unreachable`]; that it is not there does not matter.
+    pub(crate) fn remove_unreachable(&mut self, net: Ipv4Net) -> io::Result<()> {
+        match self.request(RouteNetlinkMessage::DelRoute(unreachable(net)), 0) {
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Ranges of our routes of [`Netlink::set_unreachable`].
+    pub(crate) fn our_unreachable(&mut self) -> io::Result<Vec<Ipv4Net>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let answers = self.exchange(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        Ok(answers.into_iter().filter_map(our_unreachable).collect())
+    }
+
     /// All routes to other hosts and networks, of all tables.
     pub(crate) fn kernel_routes(&mut self) -> io::Result<Vec<KernelRoute>> {
         let mut message = RouteMessage::default();
@@ -405,7 +429,7 @@ impl Route {
         let mut message = RouteMessage::default();
         message.header.address_family = AddressFamily::Inet;
         message.header.destination_prefix_length = self.prefix_len;
-        message.header.table = 254;
+        message.header.table = TABLE_MAIN;
         message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
         message.header.scope = if self.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
         message.header.kind = RouteType::Unicast;
@@ -519,6 +543,35 @@ fn tells_of_change(datagram: &[u8]) -> bool {
         rest = &rest[length.next_multiple_of(4).min(rest.len())..];
     }
     false
+}
+
+fn unreachable(net: Ipv4Net) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.destination_prefix_length = net.prefix_len();
+    message.header.table = TABLE_MAIN;
+    message.header.protocol = RouteProtocol::from(ROUTE_PROTOCOL);
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unreachable;
+    message.attributes = vec![
+        RouteAttribute::Destination(RouteAddress::Inet(net.network())),
+        RouteAttribute::Priority(UNREACHABLE_METRIC),
+    ];
+    message
+}
+
+fn our_unreachable(answer: RouteNetlinkMessage) -> Option<Ipv4Net> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    let header = &message.header;
+    if header.protocol != RouteProtocol::from(ROUTE_PROTOCOL) || header.kind != RouteType::Unreachable {
+        return None;
+    }
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(address)) => {
+            Ipv4Net::new(*address, header.destination_prefix_length).ok()
+        }
+        _ => None,
+    })
 }
 
 fn kernel_route(answer: RouteNetlinkMessage) -> Option<KernelRoute> {

@@ -56,6 +56,7 @@ pub(crate) fn apply(
         maps.begin_epoch().map_err(ApplyError::of("tell connections of the changed network"))?;
     }
     apply_routes(netlink, overlay, network, extent)?;
+    apply_unreachable(netlink, network, own, extent)?;
     let others: Vec<_> = ways
         .values()
         .filter(|way| way.node != own && way.ifindex != 0)
@@ -331,6 +332,32 @@ fn apply_routes(
     for (destination, prefix_len) in present {
         if !pools.iter().any(|pool| (pool.network(), pool.prefix_len()) == (destination, prefix_len)) {
             netlink.remove_route(&route(destination, prefix_len)).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where the pools are not routed to the VXLAN device, this node's blocks are unreachable but for its containers, whose routes
+/// are longer: what is sent to an address that nobody has would else leave by the default route, and come back.
+fn apply_unreachable(
+    netlink: &mut Netlink,
+    network: &Network,
+    own: u32,
+    extent: Extent,
+) -> Result<(), ApplyError> {
+    let failed = |source: io::Error| ApplyError { what: "route this node's blocks".into(), source };
+    let blocks = network.blocks.iter().filter(|entry| entry.node == own);
+    let desired: BTreeSet<Ipv4Net> = match network.encapsulation {
+        Encapsulation::Never => blocks.filter_map(|entry| ipv4(&entry.block)).collect(),
+        Encapsulation::Always | Encapsulation::CrossSubnet => BTreeSet::new(),
+    };
+    let present: BTreeSet<_> = netlink.our_unreachable().map_err(failed)?.into_iter().collect();
+    for block in desired.difference(&present) {
+        netlink.set_unreachable(*block).map_err(failed)?;
+    }
+    if extent == Extent::Whole {
+        for block in present.difference(&desired) {
+            netlink.remove_unreachable(*block).map_err(failed)?;
         }
     }
     Ok(())

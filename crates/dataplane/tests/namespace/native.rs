@@ -12,6 +12,10 @@ use isthmus_core::{
 use isthmus_dataplane::{
     AttachMode, Encapsulation, ForeignEntry, GATEWAY_MAC, Network, PeerEntry, SourceCheck,
 };
+use proptest::{
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, TcpListener},
@@ -281,6 +285,69 @@ fn across_subnets_only_the_overlay_is_taken_and_on_the_link_the_kernels_route() 
     assert!(rig.ping(rig.ns(0), rig.address(1)) && rig.ping(rig.ns(1), rig.address(0)));
     assert!(wire.packets().0 > 0);
     rig.finish();
+}
+
+#[test]
+fn an_address_of_the_node_that_nobody_has_is_unreachable_and_not_sent_out() {
+    let mut rig = native_trio(AttachMode::Tcx);
+    let here = rig.nodes[0].namespace.clone();
+    let nobody: IpAddr = "10.64.0.60".parse().unwrap();
+    let wire = Wire::watch(&rig, "p1");
+    let refused = connect(&here, nobody, 8080, PATIENCE).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::HostUnreachable, "{refused}");
+    let sent =
+        rig::inside(&here, || std::net::UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"x", (nobody, 9)));
+    assert!(sent.is_err());
+    assert_eq!(wire.packets(), (0, 0));
+    // The route is ours alone: another of the same range stays, and ours goes with the mode.
+    let routes = || output(&format!("ip -n {here} route show {}", rig.nodes[0].block));
+    sh(&format!("ip -n {here} route add blackhole {} proto bird", rig.nodes[0].block));
+    assert_eq!(routes().lines().count(), 2, "{}", routes());
+    let overlay = Network { encapsulation: Encapsulation::Always, ..rig.network() };
+    rig.on(0, |dataplane| dataplane.set_network(&overlay).unwrap());
+    assert!(routes().starts_with("blackhole") && routes().lines().count() == 1, "{}", routes());
+    rig.rest.encapsulation = Encapsulation::Never;
+    rig.set_network();
+    rig.finish();
+}
+
+/// Whatever arrives by wire: it enters a container only with a source that may come so.
+#[test]
+fn no_bytes_enter_without_encapsulation_as_another() {
+    let rig = native_trio(AttachMode::Tcx);
+    let bench = Bench::new(&rig, "from_wire", "eth0");
+    let (target, remote) = (rig.containers[0].address, rig.containers[1].address);
+    let frame = || Frame::ethernet(bench.mac, [4; 6], 0x0800);
+    let new = frame().ipv4(remote, target, 6, &tcp(1, 80, 2));
+    let known = frame().ipv4(remote, target, 17, &udp(1, 80, b"of a connection"));
+    for good in [new, known] {
+        bench.run_until_known(&good);
+        no_bytes_enter_beside(&rig, &bench, &good);
+    }
+    rig.finish();
+}
+
+fn no_bytes_enter_beside(rig: &Rig, bench: &Bench<'_>, good: &Frame) {
+    let mutation = (proptest::collection::vec((14..good.0.len(), any::<u8>()), 0..6), 34..=good.0.len());
+    let mut runner = TestRunner::new(Config { cases: 2000, failure_persistence: None, ..Config::default() });
+    let outcome = runner.run(&mutation, |(changes, length)| {
+        let mut frame = good.clone();
+        for (offset, byte) in changes {
+            frame.0[offset] = byte;
+        }
+        let frame = frame.cut(length);
+        let (verdict, _) = bench.run(&frame);
+        prop_assert!([REDIRECT, SHOT, NEXT].contains(&verdict), "{}", verdict);
+        if verdict == REDIRECT {
+            let address =
+                |at: usize| Ipv4Addr::new(frame.0[at], frame.0[at + 1], frame.0[at + 2], frame.0[at + 3]);
+            let is_remote = rig.nodes[1].block.contains(&address(26)) || rig.nodes[1].address == address(26);
+            prop_assert!(is_remote, "from {}", address(26));
+            prop_assert!(rig.containers.iter().any(|container| container.address == address(30)));
+        }
+        Ok(())
+    });
+    outcome.unwrap();
 }
 
 /// Spoofed and malformed packets, one by one.
