@@ -4,6 +4,7 @@ use crate::{
     programs::{Bench, Frame, NEXT, REDIRECT, SHOT, tcp, udp, vxlan},
     rig::{self, Echo, PATIENCE, Rig, SILENCE, UdpEcho, carries, connect, identity, output, sh, udp_echo},
 };
+use aya::maps::{Array, Map, MapData};
 use isthmus_core::{
     DefaultVerdict::{Closed, Open},
     DenyAnswer::{Drop, Reject},
@@ -495,6 +496,35 @@ fn connections_spread_over_several_next_hops_each_of_which_is_a_way_back() {
         let (tunnel, plain) = wire.packets();
         // Each flow stays on its link: a multiple of its packets.
         assert!(tunnel == 0 && plain >= 4 && plain % 4 == 0, "{}: {plain}", wire.link);
+    }
+    rig.finish();
+}
+
+/// What connections are believed under, from the pinned map: the fifth word of the configuration.
+fn epoch(rig: &Rig, node: usize) -> u32 {
+    let options = &rig.nodes[node].options;
+    let pin = isthmus_dataplane::pins(&options.bpffs, &options.node).join("maps/CONFIG");
+    let config = Map::from_map_data(MapData::from_pin(pin).unwrap()).unwrap();
+    Array::<_, [u32; 8]>::try_from(config).unwrap().get(&0, 0).unwrap()[4]
+}
+
+#[test]
+fn a_changed_route_begins_an_epoch_and_one_of_ours_does_not() {
+    let mut rig = native_trio(AttachMode::Tcx);
+    let here = rig.nodes[0].namespace.clone();
+    rig.table(0, 700, Open, Drop, &[]);
+    let before = epoch(&rig, 0);
+    let container = rig.container(0, 700);
+    assert!(rig.ping(rig.ns(container), rig.address(1)));
+    assert_eq!(epoch(&rig, 0), before, "a container's own route is no change");
+    for change in ["route add 198.18.0.0/15 via 192.0.2.254", "rule add to 198.18.0.0/15 lookup 100"] {
+        let last = epoch(&rig, 0);
+        sh(&format!("ip -n {here} {change}"));
+        let deadline = Instant::now() + PATIENCE;
+        while epoch(&rig, 0) == last {
+            assert!(Instant::now() < deadline, "nothing happened after `ip {change}`");
+            std::thread::yield_now();
+        }
     }
     rig.finish();
 }
