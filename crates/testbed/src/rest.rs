@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 use isthmus_api::{
     client::{Client, Place},
-    rest::{ClusterSpec, Draft, EndpointSpec, List, PoolSpec, Resource, WorkloadSpec},
+    rest::{BlockSpec, ClusterSpec, Draft, EndpointSpec, List, PoolSpec, Resource, WorkloadSpec},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -44,6 +44,10 @@ impl Rest {
         Ok(self.runtime.block_on(self.client.post(path, body))?)
     }
 
+    pub(crate) fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        Ok(self.runtime.block_on(self.client.put(path, body))?)
+    }
+
     pub(crate) fn delete(&self, path: &str) -> anyhow::Result<Value> {
         Ok(self.runtime.block_on(self.client.delete(path))?)
     }
@@ -71,6 +75,10 @@ impl Rest {
 
     pub(crate) fn endpoints(&self) -> anyhow::Result<Vec<Resource<EndpointSpec>>> {
         self.list("endpoints")
+    }
+
+    pub(crate) fn blocks(&self) -> anyhow::Result<Vec<Resource<BlockSpec>>> {
+        self.list("blocks")
     }
 
     pub(crate) fn workloads(&self) -> anyhow::Result<Vec<Resource<WorkloadSpec>>> {

@@ -1,11 +1,12 @@
 //! Isthmus: a server, agents, and endpoints made by CNI ADD.
 //!
 //! One pair of nodes has a destination with one rule and one with 10,000; another pair has one with 10,000 rules among
-//! 1,000,000 on the node. All rules go through the server's API and the agents, as users' rules do.
+//! 1,000,000 on the node. A third pair has a server of its own, whose network does not encapsulate, and a destination with
+//! 10,000 rules. All rules go through the server's API and the agents, as users' rules do.
 
 use super::{
     Build, Lab, PREFIX, RUN,
-    pair::Pair,
+    pair::{Pair, WIRE},
     say,
     scale::Crowded,
     subject::{Ends, Plugin, Subject, churn_namespaces},
@@ -21,6 +22,7 @@ use crate::{
 };
 use anyhow::Context as _;
 use isthmus_api::rest::{PolicySpec, RuleSpec};
+use serde_json::json;
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr},
@@ -32,9 +34,9 @@ use std::{
 const CLUSTER: &str = "bench";
 /// Addresses of its endpoints.
 const POOL: &str = "10.64.0.0/16";
-/// Ports of the server on loopback and on the management network.
-const REST_PORT: u16 = 17480;
-const AGENTS_PORT: u16 = 17443;
+/// The servers. How packets travel is a setting of the whole network, hence one for each way.
+const OVERLAY: Seat = Seat { name: "server", rest_port: 17480, agents_port: 17443, first_node: 0 };
+const NATIVE: Seat = Seat { name: "native-server", rest_port: 17481, agents_port: 17444, first_node: 100 };
 /// The host's interface to the nodes, for management alone.
 const HOST_LINK: &str = "isb-host";
 /// Rules of one destination; also the most that one policy may hold.
@@ -47,15 +49,37 @@ const PEERS: usize = 10;
 const ENTRIES: u32 = 4 << 20;
 /// Connections that a node tracks.
 const CONNECTIONS: u32 = 262_144;
+/// Longest time for a setting to reach a node.
+const SETTLED: Duration = Duration::from_secs(10);
 /// Longest time for a million rules to be loaded.
 const LOADED: Duration = Duration::from_mins(3);
 
-/// A running server with its agents.
-struct Bed {
+/// Where a server is.
+#[derive(Clone, Copy)]
+struct Seat {
+    name: &'static str,
+    /// On loopback.
+    rest_port: u16,
+    /// On the management network.
+    agents_port: u16,
+    /// Of its nodes on the management network.
+    first_node: u8,
+}
+
+/// What servers and agents share.
+#[derive(Clone)]
+struct Ground {
     binary: PathBuf,
     plugins: PathBuf,
+    /// The management network.
     underlay: Underlay,
+}
+
+/// A running server with its agents.
+struct Bed {
+    ground: Ground,
     rest: Rest,
+    agents_port: u16,
     joined: u8,
 }
 
@@ -71,7 +95,8 @@ struct Node {
 /// Number of the first pair of nodes of other builds; the numbers below are other subjects'.
 const FIRST_BESIDE: u8 = 20;
 
-/// Builds the wanted ones of `isthmus-1`, `isthmus-10000` and `isthmus-1000000`, and other builds with one rule.
+/// Builds the wanted ones of `isthmus-1`, `isthmus-10000`, `isthmus-1000000` and `isthmus-native`, and other builds with one
+/// rule.
 pub(super) fn build(
     lab: &mut Lab,
     wanted: &dyn Fn(&str) -> bool,
@@ -79,12 +104,27 @@ pub(super) fn build(
 ) -> anyhow::Result<(Vec<Subject>, Option<Crowded>)> {
     let few = wanted("isthmus-1") || wanted("isthmus-10000");
     let million = wanted("isthmus-1000000");
+    let native = wanted("isthmus-native");
     let mut subjects = Vec::new();
     let mut crowded = None;
+    if !few && !million && !native && beside.is_empty() {
+        return Ok((subjects, crowded));
+    }
+    let ground = Ground::prepare(lab)?;
+    if native {
+        // A server or agents that cannot do without encapsulation are no reason to measure nothing else.
+        match native_subject(lab, &ground) {
+            Ok(subject) => {
+                say("✔ isthmus-native is built");
+                subjects.push(subject);
+            }
+            Err(error) => say(&format!("! isthmus-native is left out: {error:#}")),
+        }
+    }
     if !few && !million && beside.is_empty() {
         return Ok((subjects, crowded));
     }
-    let mut bed = Bed::start(lab).context("cannot start Isthmus's server")?;
+    let mut bed = Bed::start(lab, &ground, OVERLAY)?;
     if few {
         let nodes = bed.add_pair(lab, "one", 7, None)?;
         for (name, rules) in [("isthmus-1", 1), ("isthmus-10000", MANY)] {
@@ -92,9 +132,11 @@ pub(super) fn build(
             say(&format!("✔ {name} is built"));
         }
         let plugin = bed.plugin(lab, &nodes[0])?;
-        subjects[0].plugin = Some(plugin.clone());
+        for one in subjects.iter_mut().filter(|subject| subject.name == "isthmus-1") {
+            one.plugin = Some(plugin.clone());
+        }
         let (agent, process) = (nodes[0].agent.clone(), nodes[0].process.clone());
-        crowded = Some(Crowded { binary: bed.binary.clone(), agent, process, plugin });
+        crowded = Some(Crowded { binary: ground.binary.clone(), agent, process, plugin });
         subjects.retain(|subject| wanted(&subject.name));
     }
     if million {
@@ -115,8 +157,29 @@ pub(super) fn build(
     Ok((subjects, crowded))
 }
 
-impl Bed {
-    fn start(lab: &mut Lab) -> anyhow::Result<Self> {
+/// Two nodes without encapsulation between them, and a destination with many rules.
+fn native_subject(lab: &mut Lab, ground: &Ground) -> anyhow::Result<Subject> {
+    let mut bed = Bed::start(lab, ground, NATIVE)?;
+    bed.rest
+        .put(
+            "/api/v1/network",
+            &json!({ "name": "network", "labels": {}, "spec": { "encapsulation": "never" } }),
+        )
+        .context("cannot have the network not encapsulate")?;
+    let nodes = bed.add_pair(lab, "native", 10, None)?;
+    // A node leases its block for its first endpoint, and routes lead to blocks.
+    bed.endpoint(lab, &nodes[0], "first")?;
+    bed.route_blocks(&nodes)?;
+    for node in &nodes {
+        wait_until_native(node)?;
+    }
+    let subject = bed.subject(lab, &nodes, "isthmus-native", MANY)?;
+    // Between containers of one node nothing is different.
+    Ok(Subject { same: None, ..subject })
+}
+
+impl Ground {
+    fn prepare(lab: &mut Lab) -> anyhow::Result<Self> {
         let binary = fs::canonicalize(std::env::current_exe()?)?;
         let plugins = program("isthmus-cni")?.with_file_name("");
         let wire = Namespace::named(format!("{PREFIX}underlay"));
@@ -130,19 +193,44 @@ impl Bed {
         underlay.create()?;
         fs::create_dir_all(&bpffs)?;
         crate::command::Call::new("mount").args(["-t", "bpf", "bpf"]).arg(&bpffs).run()?;
+        Ok(Self { binary, plugins, underlay })
+    }
+}
+
+impl Bed {
+    fn start(lab: &mut Lab, ground: &Ground, seat: Seat) -> anyhow::Result<Self> {
         let plan = ServerPlan {
-            rest: (Ipv4Addr::LOCALHOST, REST_PORT).into(),
-            agents: (underlay.host_address(), AGENTS_PORT).into(),
+            rest: (Ipv4Addr::LOCALHOST, seat.rest_port).into(),
+            agents: (ground.underlay.host_address(), seat.agents_port).into(),
             cf_policy: None,
-            directory: Path::new(RUN).join("server"),
-            network: underlay.range(),
+            directory: Path::new(RUN).join(seat.name),
+            network: ground.underlay.range(),
         };
-        let process = Process::start("server", &plan.prepare(&binary)?, &Path::new(RUN).join("server.log"))?;
+        let log = Path::new(RUN).join(format!("{}.log", seat.name));
+        let process = Process::start(seat.name, &plan.prepare(&ground.binary)?, &log)
+            .context("cannot start Isthmus's server")?;
         lab.record(|made| made.processes.push(process.clone()))?;
         let rest = plan.wait_ready(&process)?;
         rest.create_cluster(CLUSTER, "nomad")?;
         rest.create_pool(CLUSTER, CLUSTER, POOL)?;
-        Ok(Self { binary, plugins, underlay, rest, joined: 0 })
+        Ok(Self { ground: ground.clone(), rest, agents_port: seat.agents_port, joined: seat.first_node })
+    }
+
+    /// Has each node's kernel route the other's blocks, as the speaker does (protocol 99).
+    fn route_blocks(&self, nodes: &[Node; 2]) -> anyhow::Result<()> {
+        let blocks = self.rest.blocks()?;
+        for (node, other) in [(0, 1), (1, 0)] {
+            let via = nodes[other].pair.address(other);
+            let theirs = blocks.iter().filter(|block| block.spec.node == nodes[other].agent.node);
+            for block in theirs {
+                let cidr = &block.spec.cidr;
+                nodes[node]
+                    .agent
+                    .namespace
+                    .ip(&format!("route replace {cidr} via {via} dev {WIRE} proto 99"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Two nodes with agents, of this build if no other is named, and the workloads that their rules name.
@@ -154,7 +242,7 @@ impl Bed {
         other: Option<&Path>,
     ) -> anyhow::Result<[Node; 2]> {
         let pair = Pair::create(lab, name, number)?;
-        let binary = other.unwrap_or(&self.binary).to_owned();
+        let binary = other.unwrap_or(&self.ground.binary).to_owned();
         let first = self.add_node(lab, &pair, &binary, 0)?;
         let second = self.add_node(lab, &pair, &binary, 1)?;
         for peer in 0..PEERS {
@@ -167,12 +255,12 @@ impl Bed {
         let node = format!("{}-{}", pair.name(), index + 1);
         let namespace = pair.nodes[index].clone();
         self.joined += 1;
-        self.underlay.join(&namespace, &node, self.joined)?;
+        self.ground.underlay.join(&namespace, &node, self.joined)?;
         let agent = AgentPlan {
             node: node.clone(),
             namespace,
             address: pair.address(index).into(),
-            server: (self.underlay.host_address(), AGENTS_PORT).into(),
+            server: (self.ground.underlay.host_address(), self.agents_port).into(),
             cluster: CLUSTER.to_owned(),
             directory: Path::new(RUN).join(&node),
             bpffs: bpffs(),
@@ -191,7 +279,7 @@ impl Bed {
         let container = node.pair.empty_container(lab, node.index, workload)?;
         let plugin = cni::Plugin {
             node: node.agent.namespace.path(),
-            directory: self.plugins.clone(),
+            directory: self.ground.plugins.clone(),
             config: cni::isthmus_config(CLUSTER, &node.agent.adapter_socket()),
             container: container.name().to_owned(),
             netns: container.path().display().to_string(),
@@ -269,7 +357,7 @@ impl Bed {
         Ok(Plugin {
             name: "isthmus-1".to_owned(),
             node: node.agent.namespace.clone(),
-            directory: self.plugins.clone(),
+            directory: self.ground.plugins.clone(),
             config,
         })
     }
@@ -282,6 +370,18 @@ fn bpffs() -> PathBuf {
 /// Full name of a workload of the benchmark.
 fn full(workload: &str) -> String {
     format!("nomad:{CLUSTER}/{workload}@{CLUSTER}")
+}
+
+/// Waits until a node's agent has heard that nothing is encapsulated: it then has its own blocks unreachable but for its
+/// containers, and no route into the overlay.
+fn wait_until_native(node: &Node) -> anyhow::Result<()> {
+    let namespace = &node.agent.namespace;
+    wait::until_true(&format!("{} to go without encapsulation", node.agent.node), SETTLED, || {
+        let blocks = namespace.ip("route show type unreachable proto 98");
+        let overlay = namespace.ip("route show dev ist-vxlan proto 98");
+        blocks.is_ok_and(|routes| !routes.is_empty()) && overlay.is_ok_and(|routes| routes.is_empty())
+    })?;
+    Ok(())
 }
 
 /// Waits until the client's packets come through; a refusal by the closed port shows that they do.
