@@ -39,7 +39,7 @@ use crate::{
     attributes::Attributes,
     config::PeerConfig,
     number::{Asn, Family, RouterId},
-    prefix::Prefix,
+    prefix::Nlri,
     session::Negotiated,
     wire::{RefreshKind, RouteRefresh},
 };
@@ -209,14 +209,14 @@ impl Router {
     }
 
     /// Adds a route of our own, or changes it.
-    pub fn announce(&mut self, prefix: Prefix, attributes: Attributes, now: Duration) {
+    pub fn announce(&mut self, nlri: impl Into<Nlri>, attributes: Attributes, now: Duration) {
         let attributes = self.interner.intern(Arc::new(attributes));
-        self.insert(Source::LOCAL, prefix.into(), &attributes, None, now);
+        self.insert(Source::LOCAL, nlri.into(), &attributes, None, now);
     }
 
     /// Takes back a route of our own; says whether there was one.
-    pub fn withdraw(&mut self, prefix: &Prefix) -> bool {
-        self.remove(Source::LOCAL, &(*prefix).into())
+    pub fn withdraw(&mut self, nlri: impl Into<Nlri>) -> bool {
+        self.remove(Source::LOCAL, &nlri.into())
     }
 
     /// A peer wants its routes again, or says that it sends its own again (RFC 2918, 7313).

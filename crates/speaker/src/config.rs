@@ -7,7 +7,9 @@
 //! All faults are reported at once, each with line, column, key and reason. An unknown key is a fault. What GoBGP knows and
 //! we do not do yet is in [`Config::warnings`], also with its place: nothing is passed over in silence.
 
+mod change;
 mod check;
+mod edit_policy;
 mod faults;
 mod node;
 mod pattern;
@@ -19,6 +21,8 @@ mod read_policy;
 mod reference;
 mod schema;
 
+pub use change::{ChangeError, Written};
+pub use edit_policy::{Assign, PolicyDirection, SetMembers};
 pub use faults::{ConfigFaults, Fault};
 pub use pattern::{Pattern, community, ext_community, large_community, write_community, write_ext_community};
 pub use peer::{
@@ -58,6 +62,8 @@ pub struct Config {
     pub dynamic_neighbors: Vec<DynamicNeighbor>,
     /// Route policy.
     pub policy: RoutePolicy,
+    /// Neighbours and groups as they were written, for changes while it runs; empty where there is no file.
+    pub written: Written,
     /// What is written and has no effect, by place.
     pub warnings: Vec<Fault>,
 }
@@ -133,7 +139,7 @@ impl Config {
             told.dedup();
         }
         match config {
-            Some(config) if faults.is_empty() => Ok(Self { warnings, ..config }),
+            Some(config) if faults.is_empty() => Ok(Self { warnings, written: Written::of(text), ..config }),
             _ => Err(ConfigFaults { origin: origin.to_owned(), faults }),
         }
     }
@@ -155,7 +161,14 @@ impl Config {
         let dynamic_neighbors = peers.dynamic_neighbors();
         peers.passwords(&neighbors, &dynamic_neighbors);
         let policy = read_policy::read(checker, file);
-        Self { global, neighbors, dynamic_neighbors, policy, warnings: Vec::new() }
+        Self {
+            global,
+            neighbors,
+            dynamic_neighbors,
+            policy,
+            written: Written::default(),
+            warnings: Vec::new(),
+        }
     }
 }
 

@@ -1,18 +1,22 @@
 //! GoBGP's gRPC API (package `apipb`, version 3), so that the stock `gobgp` and its scripts work with this speaker.
 //!
-//! [`proto`] is generated from `proto/gobgp.proto`; the modules beside it turn views into its messages and back. Calls that
-//! change the speaker itself, its neighbours or its policy are answered with `Unimplemented`: its file does that.
+//! [`proto`] is generated from `proto/gobgp.proto`, and what differs in version 4 from `proto/gobgp4.proto`; the modules
+//! beside them turn views into messages of version 4 and back, and [`version3`] packs those as version 3 has them. All of
+//! the 55 calls are answered; those that this speaker does not do say what to do instead.
 
-mod any;
 mod attributes;
 mod capabilities;
 mod paths;
 mod peers;
 mod policy;
+mod read_peer;
+mod read_policy;
 mod service;
+mod version3;
+mod watch;
 
-pub(crate) use attributes::read as read_attributes;
 pub use service::Service;
+pub(crate) use version3::read_attributes;
 
 /// GoBGP's messages.
 #[expect(
@@ -23,6 +27,17 @@ pub use service::Service;
 )]
 pub mod proto {
     tonic::include_proto!("apipb");
+}
+
+/// What differs in version 4.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto file has the documentation"
+)]
+pub mod api {
+    tonic::include_proto!("api");
 }
 
 use std::time::{SystemTime, UNIX_EPOCH};

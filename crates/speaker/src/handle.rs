@@ -2,10 +2,11 @@
 
 use crate::{
     KernelStatus,
-    config::{DynamicNeighbor, RoutePolicy},
+    change::Change,
+    config::{ChangeError, DynamicNeighbor, PeerSettings, RoutePolicy},
     view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts},
 };
-use isthmus_bgp::{Attributes, Family, Prefix};
+use isthmus_bgp::{Attributes, Family, Nlri, Prefix};
 use std::{net::IpAddr, sync::Arc};
 use tokio::sync::{mpsc, oneshot, watch};
 use uuid::Uuid;
@@ -32,6 +33,9 @@ pub enum Refusal {
     /// The session must be up for that.
     #[error("the session with {0} is not established")]
     NotEstablished(IpAddr),
+    /// A change of the configuration that cannot be made.
+    #[error(transparent)]
+    Change(#[from] ChangeError),
     /// The speaker has ended.
     #[error("the speaker is stopping")]
     Stopping,
@@ -44,6 +48,8 @@ pub enum AdminAction {
     Enable,
     /// Ends it until it is enabled, with a text for the other side (RFC 9003).
     Disable(String),
+    /// Ends it as for good, but it comes back by itself: what GoBGP calls a shutdown.
+    Shutdown(String),
     /// Ends it; it comes back by itself.
     Reset(String),
     /// Applies policy to what the neighbour sent once more.
@@ -55,8 +61,8 @@ pub enum AdminAction {
 /// Which of our own paths are taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withdrawal {
-    /// That to this prefix.
-    Prefix(Prefix),
+    /// That to this prefix, with this number.
+    Path(Nlri),
     /// That with this name.
     Name(Uuid),
     /// All of a family.
@@ -65,15 +71,24 @@ pub enum Withdrawal {
 
 /// What is watched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct Watch {
     /// Sessions.
     pub peers: bool,
     /// Best paths.
     pub best: bool,
+    /// What neighbours send.
+    pub adj_in: bool,
+    /// What of that policy accepts, and as it leaves it.
+    pub accepted: bool,
+    /// That a neighbour has sent all of a family.
+    pub end_of_rib: bool,
 }
 
 /// A request with the place for its answer.
 pub(crate) enum Request {
+    Change(Box<Change>, oneshot::Sender<Result<(), Refusal>>),
+    Groups(oneshot::Sender<Vec<(String, PeerSettings)>>),
     Global(oneshot::Sender<GlobalView>),
     Policy(oneshot::Sender<Arc<RoutePolicy>>),
     Ranges(oneshot::Sender<Vec<DynamicNeighbor>>),
@@ -81,7 +96,7 @@ pub(crate) enum Request {
     Prefixes(Table, Family, Vec<Lookup>, oneshot::Sender<Result<Vec<Prefix>, Refusal>>),
     Paths(Table, Vec<Prefix>, oneshot::Sender<Result<Vec<DestinationView>, Refusal>>),
     Counts(Table, Family, oneshot::Sender<Result<TableCounts, Refusal>>),
-    Announce(Prefix, Box<Attributes>, oneshot::Sender<Uuid>),
+    Announce(Nlri, Box<Attributes>, oneshot::Sender<Uuid>),
     Withdraw(Withdrawal, oneshot::Sender<Result<(), Refusal>>),
     Admin(Option<IpAddr>, AdminAction, oneshot::Sender<Result<(), Refusal>>),
     Watch(Watch, oneshot::Sender<mpsc::Receiver<Event>>),
@@ -128,6 +143,16 @@ impl Handle {
         self.ask(Request::Ranges).await
     }
 
+    /// Groups of neighbours, with what their members have unless they say otherwise.
+    pub async fn groups(&self) -> Result<Vec<(String, PeerSettings)>, Refusal> {
+        self.ask(Request::Groups).await
+    }
+
+    /// Makes a change of what the speaker was told. It outlives a reload unless the file changes the same.
+    pub async fn change(&self, change: Change) -> Result<(), Refusal> {
+        self.ask(|reply| Request::Change(Box::new(change), reply)).await?
+    }
+
     /// All neighbours by address, or one. Counting what each was sent takes a look at all routes.
     pub async fn peers(&self, address: Option<IpAddr>, advertised: bool) -> Result<Vec<PeerView>, Refusal> {
         self.ask(|reply| Request::Peers(address, advertised, reply)).await?
@@ -154,8 +179,9 @@ impl Handle {
     }
 
     /// Adds a path of our own, or changes it. Returns its name.
-    pub async fn announce(&self, prefix: Prefix, attributes: Attributes) -> Result<Uuid, Refusal> {
-        self.ask(|reply| Request::Announce(prefix, Box::new(attributes), reply)).await
+    pub async fn announce(&self, nlri: impl Into<Nlri>, attributes: Attributes) -> Result<Uuid, Refusal> {
+        let nlri = nlri.into();
+        self.ask(|reply| Request::Announce(nlri, Box::new(attributes), reply)).await
     }
 
     /// Takes paths of our own away.

@@ -14,6 +14,7 @@
 #![deny(unsafe_code)]
 
 mod bfd;
+pub mod change;
 pub mod client;
 pub mod config;
 mod engine;
@@ -37,5 +38,5 @@ pub use config::Config;
 pub use handle::Handle;
 pub use isthmus_bgp::{Attributes, Family, Prefix};
 pub use kernel::{KernelProblem, KernelRoutes, KernelStatus};
-pub use run::{Options, RunError, run, start};
+pub use run::{Options, RunError, SetLogLevel, run, start};
 pub use socket::ListenError;

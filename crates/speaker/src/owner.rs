@@ -3,7 +3,9 @@
 //! It never waits for anybody: commands go out by `try_send`, UPDATEs by credit, and a watcher that falls behind is
 //! dropped. So whatever a neighbour or a client does, the others are served.
 
+mod reconfigure;
 mod tables;
+mod watched;
 
 use crate::{
     bfd::{Bfd, BfdStatus},
@@ -11,14 +13,14 @@ use crate::{
     engine,
     handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
     kernel::{Kernel, Leave},
-    listeners::{Listeners, Required},
+    listeners::Listeners,
     peer::{self, COMMANDS_MAX, Command, FromPeer, PeerEvent, PeerKey, PeerSetup},
     route_policy,
-    view::{Event, GlobalView, PeerStatus, PeerView},
+    view::{Event, GlobalView, PeerStatus, PeerView, SessionState},
 };
 use ipnet::IpNet;
 use isthmus_bgp::{
-    Asn, Attributes, Policy, Prefix,
+    Asn, Attributes, Nlri, Policy,
     rib::{Change, PeerId, Router, RouterConfig},
     session::{Negotiated, StopReason},
     wire::ShutdownText,
@@ -97,6 +99,8 @@ pub(crate) struct Owner {
     config: Config,
     listeners: Listeners,
     bfd: Bfd,
+    /// As the file was when it was read last.
+    file: Config,
     restarted: bool,
     policy: Arc<crate::config::RoutePolicy>,
     policies: (Arc<dyn Policy>, Arc<dyn Policy>),
@@ -104,7 +108,7 @@ pub(crate) struct Owner {
     peers: BTreeMap<PeerKey, Peer>,
     by_address: BTreeMap<IpAddr, PeerKey>,
     by_id: BTreeMap<PeerId, PeerKey>,
-    local: BTreeMap<Prefix, LocalPath>,
+    local: BTreeMap<Nlri, LocalPath>,
     kernel: Option<Kernel>,
     /// Until then, kernel routes of an earlier run wait for their neighbours.
     stale_until: Option<Duration>,
@@ -154,6 +158,7 @@ impl Owner {
             policy: Arc::new(config.policy.clone()),
             policies,
             bfd: Bfd::new(bfd_addresses(&config)),
+            file: config.clone(),
             config,
             listeners: Listeners::default(),
             restarted,
@@ -246,15 +251,19 @@ impl Owner {
                 self.router.session_down(peer.id, graceful, now);
             }
             PeerEvent::Update(update) => {
+                let seen = watched::seen(&self.watchers, &update);
                 if let Err(limit) = self.router.receive(peer.id, *update, now) {
                     tracing::warn!(peer = %peer.address, family = %limit.family, max = limit.max, "too many prefixes: session ends");
                     let reason = StopReason::PrefixLimit { family: limit.family, max: limit.max };
                     let _ = peer.command(Command::Stop(reason));
                 }
+                if let Some(seen) = seen {
+                    self.tell_seen(key, &seen);
+                }
             }
             PeerEvent::Refresh(refresh) => self.router.refresh(peer.id, refresh, now),
             PeerEvent::Ready { epoch } => peer.is_ready = peer.epoch == Some(epoch),
-            PeerEvent::State => self.tell_state(key),
+            PeerEvent::State(state) => self.tell_state(key, state),
             PeerEvent::Ended => {
                 if peer.is_dynamic {
                     self.remove_peer(key, StopReason::Deconfigured);
@@ -300,41 +309,11 @@ impl Owner {
         Some(self.add_peer(address, settings, true))
     }
 
-    /// Becomes what a new configuration says. Sessions whose settings are the same stay up.
-    fn reload(&mut self, config: Config) {
-        if !engine::is_same_speaker(&self.config, &config) {
-            tracing::error!("configuration not taken: what is under [global] only changes with a restart");
-            return;
-        }
-        let stale: Vec<(PeerKey, StopReason)> =
-            self.peers.iter().filter_map(|(key, peer)| Some((*key, replaced(peer, &config)?))).collect();
-        let changed = stale.len();
-        for (key, reason) in stale {
-            self.remove_peer(key, reason);
-        }
-        let has_new_policy = config.policy != self.config.policy;
-        self.config = config;
-        self.listeners.require(&Required::of(&self.config));
-        if has_new_policy {
-            self.policy = Arc::new(self.config.policy.clone());
-            self.policies = route_policy::compile(&self.config.policy);
-            for peer in self.peers.values() {
-                self.router.change_peer(peer.id, engine::peer(&peer.settings, &self.policies));
-            }
-        }
-        let kept = self.peers.len();
-        for (address, settings) in self.config.neighbors.clone() {
-            if !self.by_address.contains_key(&address) {
-                self.add_peer(address, Arc::new(settings), false);
-            }
-        }
-        let (added, policy) = (self.peers.len() - kept, has_new_policy);
-        tracing::info!(kept, added, removed = changed, policy, "configuration reloaded");
-    }
-
     fn request(&mut self, request: Request) {
         // Who asked may have left meanwhile; then nobody wants the answer.
         match request {
+            Request::Change(change, reply) => drop(reply.send(self.change(*change))),
+            Request::Groups(reply) => drop(reply.send(self.config.groups())),
             Request::Global(reply) => drop(reply.send(self.global())),
             Request::Policy(reply) => drop(reply.send(self.policy.clone())),
             Request::Ranges(reply) => drop(reply.send(self.config.dynamic_neighbors.clone())),
@@ -392,28 +371,28 @@ impl Owner {
         }
     }
 
-    fn announce(&mut self, prefix: Prefix, attributes: Attributes) -> Uuid {
-        let name = self.local.get(&prefix).map_or_else(Uuid::new_v4, |local| local.name);
-        self.local.insert(prefix, LocalPath { name, since: SystemTime::now() });
-        self.router.announce(prefix, attributes, self.started.elapsed());
+    fn announce(&mut self, nlri: Nlri, attributes: Attributes) -> Uuid {
+        let name = self.local.get(&nlri).map_or_else(Uuid::new_v4, |local| local.name);
+        self.local.insert(nlri, LocalPath { name, since: SystemTime::now() });
+        self.router.announce(nlri, attributes, self.started.elapsed());
         name
     }
 
     fn withdraw(&mut self, what: Withdrawal) -> Result<(), Refusal> {
-        let prefixes: Vec<Prefix> = match what {
-            Withdrawal::Prefix(prefix) if self.local.contains_key(&prefix) => vec![prefix],
-            Withdrawal::Prefix(prefix) => return Err(Refusal::NoPath(prefix)),
+        let paths: Vec<Nlri> = match what {
+            Withdrawal::Path(nlri) if self.local.contains_key(&nlri) => vec![nlri],
+            Withdrawal::Path(nlri) => return Err(Refusal::NoPath(nlri.prefix)),
             Withdrawal::Name(name) => {
                 let named = self.local.iter().find(|(_, local)| local.name == name);
                 vec![*named.ok_or(Refusal::NoName(name))?.0]
             }
             Withdrawal::All(family) => {
-                self.local.keys().filter(|prefix| prefix.family() == family).copied().collect()
+                self.local.keys().filter(|nlri| nlri.prefix.family() == family).copied().collect()
             }
         };
-        for prefix in prefixes {
-            self.local.remove(&prefix);
-            self.router.withdraw(&prefix);
+        for nlri in paths {
+            self.local.remove(&nlri);
+            self.router.withdraw(nlri);
         }
         Ok(())
     }
@@ -430,6 +409,11 @@ impl Owner {
                 AdminAction::Enable => Command::Start,
                 AdminAction::Disable(text) => {
                     Command::Stop(StopReason::AdminShutdown(ShutdownText::new(text)))
+                }
+                AdminAction::Shutdown(text) => {
+                    let shutdown = StopReason::AdminShutdown(ShutdownText::new(text));
+                    peer.command(Command::Stop(shutdown)).map_err(|_gone| Refusal::NoPeer(address))?;
+                    Command::Start
                 }
                 AdminAction::Reset(text) => Command::Stop(StopReason::AdminReset(ShutdownText::new(text))),
                 AdminAction::SoftIn | AdminAction::SoftOut if !is_up => {
@@ -498,11 +482,13 @@ impl Owner {
         }
     }
 
-    fn tell_state(&mut self, key: PeerKey) {
+    fn tell_state(&mut self, key: PeerKey, state: SessionState) {
         if !self.watchers.iter().any(|(watch, _)| watch.peers) {
             return;
         }
-        let Some(view) = self.peers.get(&key).map(|peer| self.peer_view(peer, false)) else { return };
+        let Some(mut view) = self.peers.get(&key).map(|peer| self.peer_view(peer, false)) else { return };
+        // The status may be ahead.
+        view.status.state = state;
         let event = Event::Peer(Box::new(view));
         self.watchers.retain(|(watch, events)| !watch.peers || events.try_send(event.clone()).is_ok());
     }
@@ -550,21 +536,6 @@ fn kernel_next_hops(change: &Change) -> Vec<IpAddr> {
 impl Peer {
     fn command(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
         self.commands.try_send(command)
-    }
-}
-
-/// Why a neighbour does not outlive a reload; `None` if it does.
-fn replaced(peer: &Peer, config: &Config) -> Option<StopReason> {
-    let settings = if peer.is_dynamic {
-        let range = config.dynamic_neighbors.iter().find(|range| range.prefix.contains(&peer.address));
-        range.map(|range| &range.settings)
-    } else {
-        config.neighbors.get(&peer.address)
-    };
-    match settings {
-        None => Some(StopReason::Deconfigured),
-        Some(settings) if *settings != *peer.settings => Some(StopReason::ConfigChanged),
-        Some(_) => None,
     }
 }
 

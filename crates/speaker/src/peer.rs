@@ -74,8 +74,8 @@ pub(crate) enum PeerEvent {
     Refresh(RouteRefresh),
     /// The next batch of UPDATEs may come.
     Ready { epoch: u64 },
-    /// The state is another one.
-    State,
+    /// The state is this one.
+    State(SessionState),
     /// The task has ended.
     Ended,
 }
@@ -189,8 +189,9 @@ impl Task {
             self.drop_stalled();
             self.outputs();
             self.ask_for_updates();
-            self.tell();
+            // Whoever is told that something happened finds it published.
             self.publish();
+            self.tell();
             let is_done = self.is_ending || (self.setup.is_dynamic && self.had_connection);
             if is_done && self.links.is_empty() {
                 break;
@@ -345,7 +346,7 @@ impl Task {
                 Output::Refresh(refresh) => self.pending.push(PeerEvent::Refresh(refresh)),
                 Output::StateChanged(state) => {
                     tracing::debug!(peer = %self.setup.address, %state, "session changed its state");
-                    self.pending.push(PeerEvent::State);
+                    self.pending.push(PeerEvent::State(shown_state(state)));
                 }
             }
         }

@@ -44,6 +44,9 @@ pub enum RunError {
     Kernel(#[source] io::Error),
 }
 
+/// Sets what the process logs.
+pub type SetLogLevel = fn(tracing::Level) -> Result<(), String>;
+
 /// What a speaker has besides its configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -55,6 +58,8 @@ pub struct Options {
     /// Best routes are kept in the kernel. They stay there when the speaker stops if a neighbour has graceful restart,
     /// because traffic goes on then, and are removed otherwise, because nobody would know when they go wrong.
     pub kernel: Option<KernelRoutes>,
+    /// What GoBGP's API does when the level of the log is set; `None`: it cannot be.
+    pub set_log_level: Option<SetLogLevel>,
 }
 
 /// Runs a speaker until `shutdown`. Configurations from `reloads` take effect as they come.
@@ -102,7 +107,8 @@ pub async fn start(
     }
     drop(accepted_in);
     if let Some(api) = api {
-        tasks.spawn(serve(api, handle.clone(), stop.clone()));
+        let service = Service::new(handle.clone(), options.set_log_level);
+        tasks.spawn(serve(api, service, stop.clone()));
     }
     let (asn, router_id) = (config.global.asn, config.global.router_id);
     tracing::info!(asn, %router_id, neighbors = config.neighbors.len(), "speaker started");
@@ -133,8 +139,8 @@ async fn accept(listener: Arc<TcpListener>, accepted: mpsc::Sender<(TcpStream, S
     }
 }
 
-async fn serve(listener: TcpListener, speaker: Handle, stop: CancellationToken) {
-    let server = tonic::transport::Server::builder().add_service(Service::new(speaker).into_server());
+async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
+    let server = tonic::transport::Server::builder().add_service(service.into_server());
     let ended = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     if let Err(why) = ended.await {
         tracing::error!(%why, "GoBGP's API ended");

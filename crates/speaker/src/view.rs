@@ -181,6 +181,8 @@ pub enum Table {
     Global,
     /// What this neighbour sent.
     AdjIn(IpAddr),
+    /// What of that policy accepted, and as it left it.
+    Accepted(IpAddr),
     /// What it was sent.
     AdjOut(IpAddr),
 }
@@ -216,4 +218,10 @@ pub enum Event {
     Peer(Box<PeerView>),
     /// Best paths changed.
     Best(Vec<PathView>),
+    /// A neighbour sent paths.
+    AdjIn(Vec<PathView>),
+    /// What policy left of paths that a neighbour sent.
+    Accepted(Vec<PathView>),
+    /// A neighbour has sent all paths of a family.
+    EndOfRib(IpAddr, Family),
 }

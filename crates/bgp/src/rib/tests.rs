@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    AsPath, Community, FamilySet, NextHop, Nlri, Origin, PathId,
+    AsPath, Community, FamilySet, NextHop, Nlri, Origin, PathId, Prefix,
     config::PrefixLimit,
     policy::{AcceptAll, Candidate, Policy, RejectAll, Verdict},
     session::{PeerGraceful, PeerKind},
@@ -588,7 +588,7 @@ fn our_own_routes_have_us_as_next_hop_everywhere() {
     assert_eq!(net.mirrors[external].get(A).as_path.to_string(), "65000");
     assert!(net.mirrors[external].has("2001:db8:1::/48"));
     assert!(!net.mirrors[internal].has("2001:db8:1::/48"), "there is no address of ours to send to");
-    assert!(net.router.withdraw(&prefix(A)) && !net.router.withdraw(&prefix(A)));
+    assert!(net.router.withdraw(prefix(A)) && !net.router.withdraw(prefix(A)));
     net.drain();
     assert!(!net.mirrors[internal].has(A));
 }

@@ -214,7 +214,9 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
         metric: args.kernel_metric,
         ..KernelRoutes::default()
     });
-    let (file, options) = (args.config.clone(), Options { api, restarted: args.restarted, kernel });
+    let set_log_level = Some(logging::set_level);
+    let options = Options { api, restarted: args.restarted, kernel, set_log_level };
+    let file = args.config.clone();
     super::daemon::until_signal("bgp", |stop| async move {
         let (reloads_in, reloads) = mpsc::channel(1);
         let reading = tokio::spawn(reload(file, reloads_in));

@@ -8,6 +8,7 @@ mod broken_path;
 mod kernel;
 mod rig;
 mod secured;
+mod stock_client;
 
 use rig::{Daemon, Rig};
 

@@ -100,6 +100,15 @@ impl Rig {
         fs::read_to_string(self.directory.path().join("isthmus.log")).unwrap_or_default()
     }
 
+    /// The stock client while it prints what happens, until the result is dropped.
+    pub(crate) fn gobgp_stream(&self, line: &str) -> Stream {
+        let file = self.directory.path().join(line.replace([' ', '/'], "-"));
+        let mut asked = Command::new("ip");
+        asked.args(["netns", "exec", &self.ours, "gobgp"]).args(line.split_whitespace());
+        let child = asked.stdout(File::create(&file).unwrap()).stdin(Stdio::null()).spawn().unwrap();
+        Stream { child, file }
+    }
+
     pub(crate) fn isthmus(&self, line: &str) -> String {
         run(&self.ours, env!("CARGO_BIN_EXE_isthmus"), line)
     }
@@ -154,6 +163,26 @@ impl Drop for Rig {
         for namespace in [&self.ours, &self.theirs] {
             let _ = Command::new("ip").args(["netns", "del", namespace]).output();
         }
+    }
+}
+
+/// A client that prints what happens.
+pub(crate) struct Stream {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Stream {
+    /// What it has printed.
+    pub(crate) fn text(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -12,6 +12,8 @@ pub struct RoutePolicy {
     pub sets: DefinedSets,
     /// Policies, in the file's order.
     pub policies: Vec<PolicyDefinition>,
+    /// Statements that no policy has; they come through the API.
+    pub spare: Vec<Statement>,
     /// What applies to routes that come in.
     pub import: Assignment,
     /// What applies to routes that go out.

@@ -35,7 +35,7 @@ pub(super) fn read(checker: &mut Checker<'_>, file: &Node<'_>) -> RoutePolicy {
     let node = file.table("global").config("apply-policy");
     let import = assignment(checker, &node, "import", &policies);
     let export = assignment(checker, &node, "export", &policies);
-    RoutePolicy { sets, policies, import, export }
+    RoutePolicy { sets, policies, spare: Vec::new(), import, export }
 }
 
 fn assignment(

@@ -1,62 +1,71 @@
 //! Capabilities as the API shows them.
 
-use super::{any::Packed, proto};
+use super::{
+    api::{self, capability::Cap},
+    proto,
+};
 use isthmus_bgp::{AfiSafi, wire::Capability};
 
 /// One capability.
-pub(super) fn show(capability: &Capability) -> proto::Any {
+pub(super) fn show(capability: &Capability) -> api::Capability {
+    api::Capability { cap: Some(cap(capability)) }
+}
+
+fn cap(capability: &Capability) -> Cap {
     match capability {
         Capability::Multiprotocol(family) => {
-            proto::MultiProtocolCapability { family: Some(numbers(*family)) }.pack()
+            Cap::MultiProtocol(proto::MultiProtocolCapability { family: Some(numbers(*family)) })
         }
-        Capability::RouteRefresh => proto::RouteRefreshCapability {}.pack(),
-        Capability::RouteRefreshOld => proto::RouteRefreshCiscoCapability {}.pack(),
+        Capability::RouteRefresh => Cap::RouteRefresh(proto::RouteRefreshCapability {}),
+        Capability::RouteRefreshOld => Cap::RouteRefreshCisco(proto::RouteRefreshCiscoCapability {}),
         Capability::ExtendedNextHop(tuples) => {
             let tuple = |(family, next_hop): &(AfiSafi, u16)| proto::ExtendedNexthopCapabilityTuple {
                 nlri_family: Some(numbers(*family)),
                 nexthop_family: Some(proto::Family { afi: i32::from(*next_hop), safi: 1 }),
             };
-            proto::ExtendedNexthopCapability { tuples: tuples.iter().map(tuple).collect() }.pack()
+            Cap::ExtendedNexthop(proto::ExtendedNexthopCapability {
+                tuples: tuples.iter().map(tuple).collect(),
+            })
         }
         Capability::GracefulRestart { restarting, notification, restart_time, families } => {
             let tuple = |(family, forwarding): &(AfiSafi, bool)| proto::GracefulRestartCapabilityTuple {
                 family: Some(numbers(*family)),
                 flags: flag(*forwarding, 0x80),
             };
-            proto::GracefulRestartCapability {
+            Cap::GracefulRestart(proto::GracefulRestartCapability {
                 flags: flag(*restarting, 0x8) | flag(*notification, 0x4),
                 time: u32::from(*restart_time),
                 tuples: families.iter().map(tuple).collect(),
-            }
-            .pack()
+            })
         }
-        Capability::FourByteAs(asn) => proto::FourOctetAsnCapability { asn: asn.0 }.pack(),
+        Capability::FourByteAs(asn) => Cap::FourOctetAsn(proto::FourOctetAsnCapability { asn: asn.0 }),
         Capability::AddPath(families) => {
             let tuples = families.iter().map(|(family, mode)| proto::AddPathCapabilityTuple {
                 family: Some(numbers(*family)),
                 mode: *mode as i32,
             });
-            proto::AddPathCapability { tuples: tuples.collect() }.pack()
+            Cap::AddPath(proto::AddPathCapability { tuples: tuples.collect() })
         }
-        Capability::EnhancedRefresh => proto::EnhancedRouteRefreshCapability {}.pack(),
+        Capability::EnhancedRefresh => Cap::EnhancedRouteRefresh(proto::EnhancedRouteRefreshCapability {}),
         Capability::LongLived(families) => {
             let tuples = families.iter().map(|family| proto::LongLivedGracefulRestartCapabilityTuple {
                 family: Some(numbers(family.family)),
                 flags: flag(family.forwarding, 0x80),
                 time: family.stale_time,
             });
-            proto::LongLivedGracefulRestartCapability { tuples: tuples.collect() }.pack()
+            Cap::LongLivedGracefulRestart(proto::LongLivedGracefulRestartCapability {
+                tuples: tuples.collect(),
+            })
         }
         Capability::HostName { host, domain } => {
-            proto::FqdnCapability { host_name: host.clone(), domain_name: domain.clone() }.pack()
+            Cap::Fqdn(proto::FqdnCapability { host_name: host.clone(), domain_name: domain.clone() })
         }
-        // The 3.10 client knows neither of them by name.
-        Capability::ExtendedMessage => proto::UnknownCapability { code: 6, value: Vec::new() }.pack(),
+        Capability::ExtendedMessage => Cap::ExtendedMessage(api::ExtendedMessageCapability {}),
         Capability::SoftwareVersion(version) => {
-            proto::UnknownCapability { code: 75, value: version.clone().into_bytes() }.pack()
+            Cap::SoftwareVersion(api::SoftwareVersionCapability { software_version: version.clone() })
         }
         Capability::Unknown { code, value } => {
-            proto::UnknownCapability { code: u32::from(*code), value: value.clone() }.pack()
+            Cap::Unknown(proto::UnknownCapability { code: u32::from(*code), value: value.clone() })
         }
     }
 }

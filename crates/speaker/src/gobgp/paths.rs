@@ -1,26 +1,26 @@
 //! Routes as the API shows them, and as it takes them.
 
 use super::{
-    any::{self, Packed},
+    api::{self, nlri::Nlri},
     attributes, family, proto, read_family, timestamp,
 };
 use crate::view::{DestinationView, Lookup, PathView, Table};
-use isthmus_bgp::{Attributes, Family, Prefix};
+use isthmus_bgp::{Attributes, Family, PathId, Prefix};
 use std::net::IpAddr;
 use tonic::Status;
 use uuid::Uuid;
 
 /// A prefix and the paths to it.
-pub(super) fn show_destination(view: &DestinationView, table: Table) -> proto::Destination {
+pub(super) fn show_destination(view: &DestinationView, table: Table) -> api::Destination {
     let paths = view.paths.iter().map(|path| show(path, table)).collect();
-    proto::Destination { prefix: view.prefix.to_string(), paths }
+    api::Destination { prefix: view.prefix.to_string(), paths }
 }
 
 /// One path.
-pub(super) fn show(view: &PathView, table: Table) -> proto::Path {
+pub(super) fn show(view: &PathView, table: Table) -> api::Path {
     let is_sent = matches!(table, Table::AdjOut(_));
     let source = view.source;
-    proto::Path {
+    api::Path {
         nlri: Some(attributes::nlri(view.prefix)),
         pattrs: attributes::show(&view.attributes, view.prefix),
         age: view.received_at.map(timestamp),
@@ -41,14 +41,12 @@ pub(super) fn show(view: &PathView, table: Table) -> proto::Path {
     }
 }
 
-/// Reads the prefix of a path that a client adds or takes away.
-pub(super) fn read_prefix(path: &proto::Path) -> Result<Prefix, Status> {
+/// Reads the prefix of a path that a client adds or takes away, with the client's number for the path.
+pub(super) fn read_nlri(path: &api::Path) -> Result<isthmus_bgp::Nlri, Status> {
     let nlri = path.nlri.as_ref().ok_or_else(|| Status::invalid_argument("the path has no prefix"))?;
-    let name = any::name(nlri).unwrap_or(&nlri.type_url);
-    if name != proto::IpAddressPrefix::NAME {
-        return Err(Status::unimplemented(format!("{name} is not spoken here: only IP prefixes are")));
-    }
-    let shown: proto::IpAddressPrefix = any::unpack(nlri)?;
+    let Some(Nlri::Prefix(shown)) = &nlri.nlri else {
+        return Err(Status::unimplemented("only paths to IP prefixes are spoken here"));
+    };
     let (address, len) = (shown.prefix.parse::<IpAddr>(), u8::try_from(shown.prefix_len));
     let prefix = address.ok().zip(len.ok()).and_then(|(address, len)| Prefix::new(address, len));
     let prefix = prefix.ok_or_else(|| {
@@ -57,19 +55,20 @@ pub(super) fn read_prefix(path: &proto::Path) -> Result<Prefix, Status> {
     if path.family.is_some() && read_family(path.family)? != prefix.family() {
         return Err(Status::invalid_argument(format!("{prefix} is of another family than the path says")));
     }
-    Ok(prefix)
+    Ok(isthmus_bgp::Nlri { prefix, path_id: PathId(path.identifier) })
 }
 
 /// Reads a path that a client adds.
-pub(super) fn read(path: &proto::Path) -> Result<(Prefix, Attributes), Status> {
-    let prefix = read_prefix(path)?;
+pub(super) fn read(path: &api::Path) -> Result<(isthmus_bgp::Nlri, Attributes), Status> {
+    let nlri = read_nlri(path)?;
+    let prefix = nlri.prefix;
     let read = attributes::read(&path.pattrs)?;
     match (prefix.family(), read.next_hop.map(|next_hop| Family::of(next_hop.address()))) {
         // RFC 8950 lets IPv4 have an IPv6 next hop; the other way round has no form on the wire.
         (Family::Ipv6Unicast, Some(Family::Ipv4Unicast)) => {
             Err(Status::invalid_argument(format!("{prefix} cannot have an IPv4 next hop")))
         }
-        _ => Ok((prefix, read)),
+        _ => Ok((nlri, read)),
     }
 }
 
@@ -123,10 +122,11 @@ pub(super) fn read_uuid(bytes: &[u8]) -> Result<Option<Uuid>, Status> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::api::attribute::Attr, *};
 
-    fn path(text: &str, pattrs: Vec<proto::Any>) -> proto::Path {
-        proto::Path { nlri: Some(attributes::nlri(text.parse().unwrap())), pattrs, ..proto::Path::default() }
+    fn path(text: &str, attr: Option<Attr>) -> api::Path {
+        let pattrs = attr.map(|attr| api::Attribute { attr: Some(attr) }).into_iter().collect();
+        api::Path { nlri: Some(attributes::nlri(text.parse().unwrap())), pattrs, ..api::Path::default() }
     }
 
     fn lookup(text: &str, kind: i32) -> Result<Lookup, Status> {
@@ -134,24 +134,25 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_read_with_its_prefix() {
-        let (prefix, attributes) = read(&path("10.0.0.0/24", vec![])).unwrap();
-        assert_eq!((prefix.to_string().as_str(), attributes.next_hop), ("10.0.0.0/24", None));
+    fn a_path_is_read_with_its_prefix_and_number() {
+        let numbered = api::Path { identifier: 7, ..path("10.0.0.0/24", None) };
+        let (nlri, attributes) = read(&numbered).unwrap();
+        assert_eq!((nlri.prefix.to_string().as_str(), nlri.path_id), ("10.0.0.0/24", PathId(7)));
+        assert_eq!(attributes.next_hop, None);
     }
 
     #[test]
     fn a_path_that_cannot_be_is_refused() {
-        let long = proto::IpAddressPrefix { prefix_len: 33, prefix: "10.0.0.0".to_owned() }.pack();
-        let evpn =
-            proto::Any { type_url: "type.googleapis.com/apipb.EVPNIPPrefixRoute".into(), value: vec![] };
-        let next_hop = proto::NextHopAttribute { next_hop: "192.0.2.1".to_owned() }.pack();
+        let long = proto::IpAddressPrefix { prefix_len: 33, prefix: "10.0.0.0".to_owned() };
+        let nlri = |nlri| api::Path { nlri: Some(api::Nlri { nlri }), ..api::Path::default() };
+        let next_hop = Attr::NextHop(proto::NextHopAttribute { next_hop: "192.0.2.1".to_owned() });
         let six = Some(proto::Family { afi: 2, safi: 1 });
         for (bad, why) in [
-            (proto::Path::default(), "no prefix"),
-            (proto::Path { nlri: Some(long), ..proto::Path::default() }, "10.0.0.0/33 is no prefix"),
-            (proto::Path { nlri: Some(evpn), ..proto::Path::default() }, "EVPNIPPrefixRoute is not spoken"),
-            (path("2001:db8::/32", vec![next_hop]), "IPv4 next hop"),
-            (proto::Path { family: six, ..path("10.0.0.0/24", vec![]) }, "another family"),
+            (api::Path::default(), "no prefix"),
+            (nlri(Some(Nlri::Prefix(long))), "10.0.0.0/33 is no prefix"),
+            (nlri(None), "only paths to IP prefixes"),
+            (path("2001:db8::/32", Some(next_hop)), "IPv4 next hop"),
+            (api::Path { family: six, ..path("10.0.0.0/24", None) }, "another family"),
         ] {
             let status = read(&bad).unwrap_err();
             assert!(status.message().contains(why), "{status}");

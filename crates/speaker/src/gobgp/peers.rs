@@ -2,44 +2,67 @@
 //!
 //! The Go client dereferences parts without asking whether they are there, so every part is always filled.
 
-use super::{capabilities, family, policy, proto, timestamp};
+use super::{api, capabilities, family, policy, proto, timestamp};
 use crate::{
     config::{Distance, FamilySettings, PeerSettings, RemovePrivateAs, RoutePolicy},
-    view::{AdminState, GlobalView, PeerStatus, PeerView, SessionState},
+    view::{AdminState, Agreement, FamilyCounts, GlobalView, PeerStatus, PeerView, SessionState},
 };
-use isthmus_bgp::session::MessageCounts;
+use isthmus_bgp::{session::MessageCounts, wire::Capability};
 use std::time::Duration;
 
-/// A neighbour. `advertised` says whether to show how many routes it was sent, as the client asks.
+/// What the session offered to the neighbour, and what it offered to us.
+pub(super) fn capabilities(view: &PeerView) -> (Vec<api::Capability>, Vec<api::Capability>) {
+    let Some(agreement) = &view.status.agreement else { return Default::default() };
+    let shown = |capabilities: &[Capability]| capabilities.iter().map(capabilities::show).collect();
+    (shown(&agreement.local_capabilities), shown(&agreement.peer_capabilities))
+}
+
+/// A neighbour, without its capabilities. `advertised` says whether to show how many routes it was sent, as the client asks.
 pub(super) fn show(view: &PeerView, policy: &RoutePolicy, advertised: bool) -> proto::Peer {
     let settings = &*view.settings;
     let (status, address) = (&view.status, view.address.to_string());
     proto::Peer {
         apply_policy: Some(policy::show_applied(policy, &address)),
         conf: Some(conf(settings, &address)),
-        ebgp_multihop: Some(match settings.distance {
-            Distance::Hops(ttl) => proto::EbgpMultihop { enabled: true, multihop_ttl: u32::from(ttl) },
-            _ => proto::EbgpMultihop::default(),
-        }),
-        route_reflector: Some(proto::RouteReflector {
-            route_reflector_client: settings.reflector_client.is_some(),
-            route_reflector_cluster_id: settings
-                .reflector_client
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
-        }),
+        ebgp_multihop: Some(multihop(settings)),
+        route_reflector: Some(reflector(settings)),
         state: Some(state(view, address.clone())),
         timers: Some(timers(settings, status)),
-        transport: Some(transport(settings, status, address)),
+        transport: Some(transport(settings, status.agreement.as_ref(), address)),
         route_server: Some(proto::RouteServer::default()),
         graceful_restart: Some(graceful_restart(settings)),
-        afi_safis: settings.families.iter().map(|family| afi_safi(family, view, advertised)).collect(),
-        ttl_security: Some(match settings.distance {
-            Distance::Secured { ttl_min } => {
-                proto::TtlSecurity { enabled: true, ttl_min: u32::from(ttl_min) }
-            }
-            _ => proto::TtlSecurity::default(),
+        afi_safis: settings
+            .families
+            .iter()
+            .map(|family| afi_safi(family, &view.families, advertised))
+            .collect(),
+        ttl_security: Some(ttl_security(settings)),
+    }
+}
+
+/// A group, with what its members have unless they say otherwise.
+pub(super) fn show_group(name: &str, settings: &PeerSettings, policy: &RoutePolicy) -> proto::PeerGroup {
+    let peer_asn = settings.peer_as.unwrap_or(0);
+    proto::PeerGroup {
+        apply_policy: Some(policy::show_applied(policy, name)),
+        conf: Some(proto::PeerGroupConf {
+            auth_password: String::new(),
+            description: settings.description.clone(),
+            local_asn: settings.local_as,
+            peer_asn,
+            peer_group_name: name.to_owned(),
+            r#type: i32::from(!settings.is_internal()),
+            remove_private: remove_private(settings),
         }),
+        ebgp_multihop: Some(multihop(settings)),
+        route_reflector: Some(reflector(settings)),
+        info: Some(proto::PeerGroupState { peer_asn, peer_group_name: name.to_owned() }),
+        timers: Some(proto::Timers { config: Some(timers_config(settings)), state: None }),
+        transport: Some(transport(settings, None, String::new())),
+        route_server: Some(proto::RouteServer::default()),
+        graceful_restart: Some(graceful_restart(settings)),
+        afi_safis: settings.families.iter().map(|family| afi_safi(family, &[], false)).collect(),
+        ttl_security: Some(ttl_security(settings)),
     }
 }
 
@@ -117,12 +140,8 @@ fn state(view: &PeerView, address: String) -> proto::PeerState {
         .into(),
         out_q: status.queued_bytes as u32,
         flops: status.flaps,
-        remote_cap: agreement.map_or_else(Vec::new, |agreement| {
-            agreement.peer_capabilities.iter().map(capabilities::show).collect()
-        }),
-        local_cap: agreement.map_or_else(Vec::new, |agreement| {
-            agreement.local_capabilities.iter().map(capabilities::show).collect()
-        }),
+        remote_cap: Vec::new(),
+        local_cap: Vec::new(),
         router_id: agreement.map(|agreement| agreement.peer_id.to_string()).unwrap_or_default(),
         why: status.why.clone(),
         bfd: view.bfd.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -141,19 +160,24 @@ fn messages(counts: &MessageCounts) -> proto::Message {
     }
 }
 
+fn timers_config(settings: &PeerSettings) -> proto::TimersConfig {
+    let timers = settings.timers;
+    proto::TimersConfig {
+        connect_retry: timers.connect_retry.as_secs(),
+        hold_time: timers.hold.as_secs(),
+        keepalive_interval: timers.keepalive.as_secs(),
+        minimum_advertisement_interval: 0,
+        idle_hold_time_after_reset: timers.idle_hold.as_secs(),
+    }
+}
+
 fn timers(settings: &PeerSettings, status: &PeerStatus) -> proto::Timers {
     let timers = settings.timers;
     let agreed = |of: fn(&crate::view::Agreement) -> Duration| {
         status.agreement.as_ref().map_or(0, |agreement| of(agreement).as_secs())
     };
     proto::Timers {
-        config: Some(proto::TimersConfig {
-            connect_retry: timers.connect_retry.as_secs(),
-            hold_time: timers.hold.as_secs(),
-            keepalive_interval: timers.keepalive.as_secs(),
-            minimum_advertisement_interval: 0,
-            idle_hold_time_after_reset: timers.idle_hold.as_secs(),
-        }),
+        config: Some(timers_config(settings)),
         state: Some(proto::TimersState {
             connect_retry: timers.connect_retry.as_secs(),
             hold_time: timers.hold.as_secs(),
@@ -166,9 +190,30 @@ fn timers(settings: &PeerSettings, status: &PeerStatus) -> proto::Timers {
     }
 }
 
-fn transport(settings: &PeerSettings, status: &PeerStatus, address: String) -> proto::Transport {
+fn multihop(settings: &PeerSettings) -> proto::EbgpMultihop {
+    match settings.distance {
+        Distance::Hops(ttl) => proto::EbgpMultihop { enabled: true, multihop_ttl: u32::from(ttl) },
+        _ => proto::EbgpMultihop::default(),
+    }
+}
+
+fn ttl_security(settings: &PeerSettings) -> proto::TtlSecurity {
+    match settings.distance {
+        Distance::Secured { ttl_min } => proto::TtlSecurity { enabled: true, ttl_min: u32::from(ttl_min) },
+        _ => proto::TtlSecurity::default(),
+    }
+}
+
+fn reflector(settings: &PeerSettings) -> proto::RouteReflector {
+    proto::RouteReflector {
+        route_reflector_client: settings.reflector_client.is_some(),
+        route_reflector_cluster_id: settings.reflector_client.map(|id| id.to_string()).unwrap_or_default(),
+    }
+}
+
+fn transport(settings: &PeerSettings, agreement: Option<&Agreement>, address: String) -> proto::Transport {
     let transport = &settings.transport;
-    let agreed = status.agreement.as_ref().map(|agreement| agreement.local_address);
+    let agreed = agreement.map(|agreement| agreement.local_address);
     proto::Transport {
         local_address: transport.local_address.or(agreed).map(|local| local.to_string()).unwrap_or_default(),
         local_port: u32::from(transport.local_port),
@@ -194,9 +239,9 @@ fn graceful_restart(settings: &PeerSettings) -> proto::GracefulRestart {
     }
 }
 
-fn afi_safi(settings: &FamilySettings, view: &PeerView, advertised: bool) -> proto::AfiSafi {
+fn afi_safi(settings: &FamilySettings, counts: &[FamilyCounts], advertised: bool) -> proto::AfiSafi {
     let shown = Some(family(settings.family));
-    let counts = view.families.iter().find(|counts| counts.family == settings.family);
+    let counts = counts.iter().find(|counts| counts.family == settings.family);
     proto::AfiSafi {
         mp_graceful_restart: Some(proto::MpGracefulRestart {
             config: Some(proto::MpGracefulRestartConfig { enabled: settings.graceful_restart }),
@@ -213,6 +258,12 @@ fn afi_safi(settings: &FamilySettings, view: &PeerView, advertised: bool) -> pro
             family: shown,
             max_prefixes: limit.max_prefixes,
             shutdown_threshold_pct: u32::from(limit.warn_percent),
+        }),
+        long_lived_graceful_restart: settings.long_lived.map(|time| proto::LongLivedGracefulRestart {
+            config: Some(proto::LongLivedGracefulRestartConfig {
+                enabled: true,
+                restart_time: time.as_secs() as u32,
+            }),
         }),
         add_paths: Some(proto::AddPaths {
             config: Some(proto::AddPathsConfig {

@@ -3,8 +3,8 @@
 use super::{family, proto};
 use crate::config::{
     Actions, Assignment, CommunityAction, Compared, Conditions, DefinedSets, Disposition, MatchOption,
-    MedAction, NextHopAction, Pattern, PolicyDefinition, RoutePolicy, RouteType, SetMatch, Statement,
-    write_community, write_ext_community,
+    MedAction, NextHopAction, OriginWord, Pattern, PolicyDefinition, RoutePolicy, RouteType, SetMatch,
+    Statement, write_community, write_ext_community,
 };
 use std::collections::BTreeMap;
 
@@ -154,6 +154,23 @@ fn conditions(conditions: &Conditions) -> proto::Conditions {
         large_community_set: set(&conditions.large_community),
         next_hop_in_list: conditions.next_hops.iter().map(ToString::to_string).collect(),
         afi_safi_in: conditions.families.iter().map(|one| family(*one)).collect(),
+        community_count: conditions.community_count.map(|compared| match compared {
+            Compared::Equal(count) => proto::CommunityCount { r#type: 1, count },
+            Compared::AtLeast(count) => proto::CommunityCount { r#type: 2, count },
+            Compared::AtMost(count) => proto::CommunityCount { r#type: 3, count },
+        }),
+        origin: origin(conditions.origin),
+        local_pref_eq: conditions.local_pref.map(|value| proto::Number { value }),
+        med_eq: conditions.med.map(|value| proto::Number { value }),
+    }
+}
+
+fn origin(word: Option<OriginWord>) -> i32 {
+    match word {
+        None => 0,
+        Some(OriginWord::Igp) => 1,
+        Some(OriginWord::Egp) => 2,
+        Some(OriginWord::Incomplete) => 3,
     }
 }
 
@@ -185,7 +202,8 @@ fn actions(actions: &Actions) -> proto::Actions {
                 proto::NexthopAction { unchanged: true, ..proto::NexthopAction::default() }
             }
             NextHopAction::Peer => {
-                proto::NexthopAction { address: "peer-address".to_owned(), ..proto::NexthopAction::default() }
+                let address = "peer-address".to_owned();
+                proto::NexthopAction { address, peer_address: true, ..proto::NexthopAction::default() }
             }
         }),
         local_pref: actions.local_pref.map(|value| proto::LocalPrefAction { value }),
@@ -193,6 +211,7 @@ fn actions(actions: &Actions) -> proto::Actions {
             .large_community
             .as_ref()
             .map(|action| community(action, |(global, one, two)| format!("{global}:{one}:{two}"))),
+        origin_action: actions.origin.map(|word| proto::OriginAction { origin: origin(Some(word)) }),
     }
 }
 

@@ -38,8 +38,11 @@ impl Owner {
     fn all_prefixes(&self, table: Table, family: Family) -> Result<Vec<Prefix>, Refusal> {
         Ok(match table {
             Table::Global => self.router.destinations(family).map(|one| one.prefix).collect(),
-            Table::AdjIn(address) => {
+            Table::AdjIn(address) | Table::Accepted(address) => {
                 let paths = self.router.adj_in(self.peer(address)?.id);
+                let is_meant =
+                    |path: &rib::PathView<'_>| path.exclusion.is_none() || matches!(table, Table::AdjIn(_));
+                let paths = paths.filter(|(_, path)| is_meant(path));
                 paths.map(|(prefix, _)| prefix).filter(|prefix| prefix.family() == family).collect()
             }
             Table::AdjOut(address) => {
@@ -82,6 +85,10 @@ impl Owner {
                 let id = self.peer(address)?.id;
                 prefixes.iter().filter_map(|prefix| self.adj_in_view(id, prefix)).collect()
             }
+            Table::Accepted(address) => {
+                let id = self.peer(address)?.id;
+                prefixes.iter().filter_map(|prefix| self.accepted_view(id, prefix)).collect()
+            }
             Table::AdjOut(address) => {
                 let peer = self.peer(address)?;
                 let mut told: BTreeMap<Prefix, Vec<PathView>> = BTreeMap::new();
@@ -99,7 +106,9 @@ impl Owner {
     fn check(&self, table: Table) -> Result<(), Refusal> {
         match table {
             Table::Global => Ok(()),
-            Table::AdjIn(address) | Table::AdjOut(address) => self.peer(address).map(drop),
+            Table::AdjIn(address) | Table::Accepted(address) | Table::AdjOut(address) => {
+                self.peer(address).map(drop)
+            }
         }
     }
 
@@ -123,6 +132,14 @@ impl Owner {
         (!paths.is_empty()).then_some(DestinationView { prefix: *prefix, paths })
     }
 
+    pub(super) fn accepted_view(&self, id: PeerId, prefix: &Prefix) -> Option<DestinationView> {
+        let destination = self.router.lookup(prefix)?;
+        let own = destination.paths.iter().filter(|path| path.source == Some(id) && path.exclusion.is_none());
+        let paths: Vec<_> =
+            own.map(|path| PathView { best: false, ..self.path_view(*prefix, path) }).collect();
+        (!paths.is_empty()).then_some(DestinationView { prefix: *prefix, paths })
+    }
+
     fn adj_out_view(&self, nlri: Nlri, attributes: isthmus_bgp::Attributes) -> PathView {
         let best = self.router.lookup(&nlri.prefix);
         let best = best.as_ref().and_then(|destination| destination.paths.first());
@@ -141,7 +158,8 @@ impl Owner {
     }
 
     fn path_view(&self, prefix: Prefix, path: &rib::PathView<'_>) -> PathView {
-        let local = self.local.get(&prefix).filter(|_| path.source.is_none());
+        let nlri = Nlri { prefix, path_id: path.path_id };
+        let local = self.local.get(&nlri).filter(|_| path.source.is_none());
         PathView {
             prefix,
             path_id: path.path_id,
@@ -157,7 +175,7 @@ impl Owner {
         }
     }
 
-    fn source_view(&self, id: PeerId) -> Option<SourceView> {
+    pub(super) fn source_view(&self, id: PeerId) -> Option<SourceView> {
         let peer = self.peers.get(self.by_id.get(&id)?)?;
         let negotiated = peer.last.as_ref()?;
         Some(SourceView {
@@ -189,6 +207,10 @@ impl Owner {
                 let (destinations, paths) =
                     destinations.fold((0, 0), |(all, sum), paths| (all + 1, sum + paths));
                 TableCounts { destinations, ..counts(paths, 0) }
+            }
+            Table::Accepted(address) => {
+                let found = self.router.counts(self.peer(address)?.id, family);
+                counts(found.accepted as usize, u64::from(found.accepted))
             }
             Table::AdjIn(address) => {
                 let found = self.router.counts(self.peer(address)?.id, family);
