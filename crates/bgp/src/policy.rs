@@ -43,6 +43,11 @@ pub trait Policy: fmt::Debug + Send + Sync {
     /// What becomes of this route.
     fn verdict(&self, candidate: &Candidate<'_>) -> Verdict;
 
+    /// Which part of the policy decides about this route, in words for people; `None` where it has no parts.
+    fn decided_by(&self, _: &Candidate<'_>) -> Option<String> {
+        None
+    }
+
     /// Whether the answer on export depends on who the target is. If not, peers share what is encoded for them.
     fn needs_target(&self) -> bool {
         true

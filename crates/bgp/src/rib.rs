@@ -17,6 +17,7 @@
 
 mod bits;
 mod decision;
+mod explain;
 mod export;
 mod feed;
 mod graceful;
@@ -30,6 +31,7 @@ mod tests;
 mod view;
 
 pub use decision::{DecisionConfig, Step};
+pub use explain::Withheld;
 pub use peer::{Counts, PeerId};
 pub use receive::LimitExceeded;
 pub use table::{Exclusion, Staleness};

@@ -1,5 +1,6 @@
 //! Asks a running speaker through GoBGP's API: ours, or any that serves version 3 of it.
 
+use crate::explain::proto::{self as own, explainer_client::ExplainerClient};
 use crate::gobgp::{
     proto::{self, gobgp_api_client::GobgpApiClient},
     read_attributes,
@@ -41,6 +42,7 @@ pub enum ClientError {
 pub struct Client {
     address: String,
     api: GobgpApiClient<Channel>,
+    explainer: ExplainerClient<Channel>,
 }
 
 /// Which routes are asked for.
@@ -87,6 +89,58 @@ pub struct Route {
     pub attributes: Attributes,
 }
 
+/// What a speaker thinks of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the best.
+    Best,
+    /// It is used beside the best.
+    Used,
+    /// Another one is better.
+    Worse,
+    /// It cannot be used.
+    Excluded,
+    /// Something that a newer speaker thinks.
+    Unknown,
+}
+
+/// A path and what the speaker thinks of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathReason {
+    /// The path.
+    pub route: Route,
+    /// What it thinks.
+    pub verdict: Verdict,
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// Whether a neighbour is told of a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its address.
+    pub neighbor: String,
+    /// It is.
+    pub announced: bool,
+    /// Why not, in one word.
+    pub reason: String,
+    /// Why not, for people.
+    pub why: String,
+}
+
+/// Why the routes to a prefix are as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// The prefix that is meant.
+    pub prefix: String,
+    /// All paths, the best first.
+    pub paths: Vec<PathReason>,
+    /// All neighbours.
+    pub announcements: Vec<Announcement>,
+}
+
 impl Client {
     /// Connects to a speaker's API at `HOST:PORT`.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
@@ -96,8 +150,9 @@ impl Client {
             endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|why| {
                 ClientError::Unreachable { address: address.to_owned(), source: Box::new(why) }
             })?;
+        let explainer = ExplainerClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
         let api = GobgpApiClient::new(channel).max_decoding_message_size(usize::MAX);
-        Ok(Self { address: address.to_owned(), api })
+        Ok(Self { address: address.to_owned(), api, explainer })
     }
 
     /// The speaker itself.
@@ -139,6 +194,40 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Why the routes to a prefix, or to the narrowest one around an address, are as they are.
+    pub async fn why(&mut self, prefix: &str, neighbor: Option<IpAddr>) -> Result<Why, ClientError> {
+        let neighbor = neighbor.map(|address| address.to_string()).unwrap_or_default();
+        let request = own::WhyRequest { prefix: prefix.to_owned(), neighbor };
+        let answer = self.explainer.why(request).await.map_err(|why| self.refused(why))?.into_inner();
+        let reason = |one: &own::PathReason| -> Result<PathReason, Status> {
+            use own::path_reason::Verdict as Shown;
+            Ok(PathReason {
+                route: route(&answer.prefix, &one.path.clone().unwrap_or_default())?,
+                verdict: match one.verdict() {
+                    Shown::Unknown => Verdict::Unknown,
+                    Shown::Best => Verdict::Best,
+                    Shown::Used => Verdict::Used,
+                    Shown::Worse => Verdict::Worse,
+                    Shown::Excluded => Verdict::Excluded,
+                },
+                reason: one.reason.clone(),
+                why: one.why.clone(),
+            })
+        };
+        let paths = answer.paths.iter().map(reason).collect::<Result<_, _>>();
+        let announcements = answer.announcements.iter().map(|one| Announcement {
+            neighbor: one.neighbor.clone(),
+            announced: one.announced,
+            reason: one.reason.clone(),
+            why: one.why.clone(),
+        });
+        Ok(Why {
+            paths: paths.map_err(|why| self.refused(why))?,
+            announcements: announcements.collect(),
+            prefix: answer.prefix,
+        })
     }
 
     /// Ends a session, or with `soft` only applies policy once more and sends everything once more.

@@ -1,7 +1,9 @@
-//! GoBGP's gRPC API (package `apipb`, version 3), so that the stock `gobgp` and its scripts work with this speaker.
+//! GoBGP's gRPC API, version 3 (package `apipb`) and 4 (package `api`), so that the stock `gobgp` and its scripts work with
+//! this speaker.
 //!
 //! [`proto`] is generated from `proto/gobgp.proto`, and what differs in version 4 from `proto/gobgp4.proto`; the modules
-//! beside them turn views into messages of version 4 and back, and [`version3`] packs those as version 3 has them. All of
+//! beside them turn views into messages of version 4 and back, [`version3`] packs those as version 3 has them, and
+//! [`shift`] knows where enumerations count otherwise. All of
 //! the 55 calls are answered; those that this speaker does not do say what to do instead.
 
 mod attributes;
@@ -12,11 +14,15 @@ mod policy;
 mod read_peer;
 mod read_policy;
 mod service;
+mod shift;
 mod version3;
+mod version4;
 mod watch;
 
 pub use service::Service;
-pub(crate) use version3::read_attributes;
+pub(crate) use service::status;
+pub(crate) use version3::{read_attributes, show_path};
+pub(crate) use version4::Version4;
 
 /// GoBGP's messages.
 #[expect(

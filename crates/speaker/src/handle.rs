@@ -4,7 +4,7 @@ use crate::{
     KernelStatus,
     change::Change,
     config::{ChangeError, DynamicNeighbor, PeerSettings, RoutePolicy},
-    view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts},
+    view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts, WhyView},
 };
 use isthmus_bgp::{Attributes, Family, Nlri, Prefix};
 use std::{net::IpAddr, sync::Arc};
@@ -87,6 +87,7 @@ pub struct Watch {
 
 /// A request with the place for its answer.
 pub(crate) enum Request {
+    Why(Lookup, Option<IpAddr>, oneshot::Sender<Result<WhyView, Refusal>>),
     Change(Box<Change>, oneshot::Sender<Result<(), Refusal>>),
     Groups(oneshot::Sender<Vec<(String, PeerSettings)>>),
     Global(oneshot::Sender<GlobalView>),
@@ -176,6 +177,11 @@ impl Handle {
     /// How many routes a table has.
     pub async fn counts(&self, table: Table, family: Family) -> Result<TableCounts, Refusal> {
         self.ask(|reply| Request::Counts(table, family, reply)).await?
+    }
+
+    /// Why the routes to a prefix are as they are; with `neighbor` only what is from it, or goes to it.
+    pub async fn why(&self, lookup: Lookup, neighbor: Option<IpAddr>) -> Result<WhyView, Refusal> {
+        self.ask(|reply| Request::Why(lookup, neighbor, reply)).await?
     }
 
     /// Adds a path of our own, or changes it. Returns its name.

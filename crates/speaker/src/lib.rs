@@ -18,6 +18,7 @@ pub mod change;
 pub mod client;
 pub mod config;
 mod engine;
+pub mod explain;
 pub mod gobgp;
 pub mod handle;
 mod kernel;

@@ -6,6 +6,7 @@
 mod reconfigure;
 mod tables;
 mod watched;
+mod why;
 
 use crate::{
     bfd::{Bfd, BfdStatus},
@@ -312,6 +313,7 @@ impl Owner {
     fn request(&mut self, request: Request) {
         // Who asked may have left meanwhile; then nobody wants the answer.
         match request {
+            Request::Why(lookup, neighbor, reply) => drop(reply.send(self.why(lookup, neighbor))),
             Request::Change(change, reply) => drop(reply.send(self.change(*change))),
             Request::Groups(reply) => drop(reply.send(self.config.groups())),
             Request::Global(reply) => drop(reply.send(self.global())),

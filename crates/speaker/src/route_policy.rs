@@ -29,6 +29,8 @@ pub fn compile(policy: &RoutePolicy) -> (Arc<dyn Policy>, Arc<dyn Policy>) {
 
 #[derive(Debug)]
 struct CompiledStatement {
+    /// Its own name, and that of its policy.
+    names: (String, String),
     conditions: Conditions,
     actions: Actions,
     prefix: Option<(Vec<PrefixRange>, MatchOption)>,
@@ -43,16 +45,15 @@ impl Compiled {
     fn new(policy: &RoutePolicy, assignment: &Assignment) -> Self {
         let named = |name: &String| policy.policies.iter().find(|policy| policy.name == *name);
         let policies = assignment.policies.iter().filter_map(named);
-        let statements = policies.flat_map(|policy| &policy.statements);
-        Self {
-            statements: statements.map(|statement| CompiledStatement::new(policy, statement)).collect(),
-            default: assignment.default,
-        }
+        let statements = policies.flat_map(|of| of.statements.iter().map(|one| (&of.name, one)));
+        let compile = |(of, statement): (&String, &Statement)| CompiledStatement::new(policy, of, statement);
+        Self { statements: statements.map(compile).collect(), default: assignment.default }
     }
 }
 
-impl Policy for Compiled {
-    fn verdict(&self, candidate: &Candidate<'_>) -> Verdict {
+impl Compiled {
+    /// What becomes of a route, and which statement decides; `None`: the default does.
+    fn judge(&self, candidate: &Candidate<'_>) -> (Verdict, Option<&CompiledStatement>) {
         // Statements after one that changes the route see what it made of it.
         let mut changed: Option<Box<Attributes>> = None;
         for statement in &self.statements {
@@ -61,7 +62,7 @@ impl Policy for Compiled {
                 continue;
             }
             if let Some(Disposition::Reject) = statement.actions.disposition {
-                return Verdict::Reject;
+                return (Verdict::Reject, Some(statement));
             }
             if statement.changes() {
                 let mut attributes = attributes.clone();
@@ -69,13 +70,28 @@ impl Policy for Compiled {
                 changed = Some(Box::new(attributes));
             }
             if statement.actions.disposition.is_some() {
-                return changed.map_or(Verdict::Accept, Verdict::Change);
+                return (changed.map_or(Verdict::Accept, Verdict::Change), Some(statement));
             }
         }
         match self.default {
-            Disposition::Reject => Verdict::Reject,
-            Disposition::Accept => changed.map_or(Verdict::Accept, Verdict::Change),
+            Disposition::Reject => (Verdict::Reject, None),
+            Disposition::Accept => (changed.map_or(Verdict::Accept, Verdict::Change), None),
         }
+    }
+}
+
+impl Policy for Compiled {
+    fn verdict(&self, candidate: &Candidate<'_>) -> Verdict {
+        self.judge(candidate).0
+    }
+
+    fn decided_by(&self, candidate: &Candidate<'_>) -> Option<String> {
+        Some(match self.judge(candidate).1 {
+            Some(CompiledStatement { names: (statement, policy), .. }) => {
+                format!("statement \"{statement}\" of policy \"{policy}\"")
+            }
+            None => "no statement decides, so the default does".to_owned(),
+        })
     }
 
     fn needs_target(&self) -> bool {
@@ -86,9 +102,10 @@ impl Policy for Compiled {
 }
 
 impl CompiledStatement {
-    fn new(policy: &RoutePolicy, statement: &Statement) -> Self {
+    fn new(policy: &RoutePolicy, of: &str, statement: &Statement) -> Self {
         let (conditions, sets) = (&statement.conditions, &policy.sets);
         Self {
+            names: (statement.name.clone(), of.to_owned()),
             prefix: resolve(conditions.prefix.as_ref(), &sets.prefixes),
             neighbor: resolve(conditions.neighbor.as_ref(), &sets.neighbors),
             community: resolve(conditions.community.as_ref(), &sets.communities),
@@ -408,6 +425,32 @@ mod tests {
         let reject = statement("", "route-disposition = \"reject-route\"");
         assert_eq!(verdict_on("10.0.0.0/24", &format!("{accept}{reject}")), Verdict::Accept);
         assert_eq!(verdict_on("10.0.0.0/24", &format!("{reject}{accept}")), Verdict::Reject);
+    }
+
+    #[test]
+    fn who_decides_is_told_by_name() {
+        let reject = format!(
+            "{}name = \"no-ten\"\n",
+            statement("match-prefix-set = { prefix-set = \"ten\" }", "route-disposition = \"reject-route\"")
+                .split_once("[policy-definitions.statements.conditions]")
+                .map(|(head, _)| head.to_owned())
+                .unwrap()
+        ) + statement(
+            "match-prefix-set = { prefix-set = \"ten\" }",
+            "route-disposition = \"reject-route\"",
+        )
+        .trim_start_matches("[[policy-definitions.statements]]\n");
+        let config = Config::from_toml(&format!("{SETS}{reject}"), "f").unwrap();
+        let (import, _) = compile(&config.policy);
+        let attributes = attributes();
+        let by = |prefix: &str| {
+            let prefix: Prefix = prefix.parse().unwrap();
+            let candidate =
+                Candidate { prefix: &prefix, attributes: &attributes, source: None, target: None };
+            import.decided_by(&candidate).unwrap()
+        };
+        assert_eq!(by("10.0.0.0/24"), "statement \"no-ten\" of policy \"p\"");
+        assert!(by("11.0.0.0/24").contains("default"));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use crate::{
     Config, Handle, KernelRoutes,
-    gobgp::Service,
+    explain::Explainer,
+    gobgp::{Service, Version4},
     handle::REQUESTS_MAX,
     kernel::Kernel,
     listeners::{Listeners, Required},
@@ -140,7 +141,10 @@ async fn accept(listener: Arc<TcpListener>, accepted: mpsc::Sender<(TcpStream, S
 }
 
 async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
-    let server = tonic::transport::Server::builder().add_service(service.into_server());
+    let server = tonic::transport::Server::builder()
+        .add_service(Explainer::server(service.speaker()))
+        .add_service(Version4::server(service.clone()))
+        .add_service(service.into_server());
     let ended = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     if let Err(why) = ended.await {
         tracing::error!(%why, "GoBGP's API ended");

@@ -174,6 +174,56 @@ pub struct DestinationView {
     pub paths: Vec<PathView>,
 }
 
+/// What is thought of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PathVerdict {
+    /// It is the best.
+    Best,
+    /// It is used beside the best.
+    Used,
+    /// Another one is better.
+    Worse,
+    /// It cannot be used.
+    Excluded,
+}
+
+/// A path, what is thought of it, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathReason {
+    /// The path.
+    pub path: PathView,
+    /// What is thought of it.
+    pub verdict: PathVerdict,
+    /// Why, in one word for machines.
+    pub reason: &'static str,
+    /// Why, for people.
+    pub why: String,
+}
+
+/// Whether a neighbour is told of a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnouncementView {
+    /// The neighbour.
+    pub neighbor: IpAddr,
+    /// It is.
+    pub announced: bool,
+    /// Why not, in one word for machines.
+    pub reason: &'static str,
+    /// Why not, for people.
+    pub why: String,
+}
+
+/// Why the routes to a prefix are as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WhyView {
+    /// The prefix.
+    pub prefix: Prefix,
+    /// All paths, the best first.
+    pub paths: Vec<PathReason>,
+    /// All neighbours by address.
+    pub announcements: Vec<AnnouncementView>,
+}
+
 /// Which routes are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {

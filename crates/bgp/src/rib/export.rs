@@ -1,6 +1,7 @@
 //! What of a route goes to which kind of peer, and how it looks there (RFC 4271 section 5.1, RFC 4456, RFC 1997).
 
 use super::{
+    explain::Withheld,
     peer::{Peer, PeerId},
     table::{Path, Source},
 };
@@ -88,25 +89,40 @@ impl GroupKey {
         }
     }
 
-    /// Whether a route may go to these peers at all.
-    fn admits(&self, prefix: &Prefix, path: &Path, origin: &Origin, client_to_client: bool) -> bool {
+    /// Why a route may not go to these peers at all, whatever the policy says.
+    #[inline]
+    fn withheld(
+        &self,
+        prefix: &Prefix,
+        path: &Path,
+        origin: &Origin,
+        client_to_client: bool,
+    ) -> Option<Withheld> {
         let attributes = &path.attributes;
         let external = self.kind == PeerKind::External;
-        if !self.families.contains(prefix.family()) || attributes.has_community(Community::NO_ADVERTISE) {
-            return false;
+        if !self.families.contains(prefix.family()) {
+            return Some(Withheld::Family);
+        }
+        if attributes.has_community(Community::NO_ADVERTISE) {
+            return Some(Withheld::NoAdvertise);
         }
         // Confederations are not spoken, so both mean the AS.
         let stays = attributes.has_community(Community::NO_EXPORT)
             || attributes.has_community(Community::NO_EXPORT_SUBCONFED);
-        if external && stays || !self.long_lived && attributes.has_community(Community::LLGR_STALE) {
-            return false;
+        if external && stays {
+            return Some(Withheld::NoExport);
+        }
+        if !self.long_lived && attributes.has_community(Community::LLGR_STALE) {
+            return Some(Withheld::LongLivedStale);
         }
         // RFC 4456 section 6.
         match origin.internal {
-            Some(Reflected { client, .. }) if !external => {
-                (client || self.client) && (client_to_client || !(client && self.client))
-            }
-            _ => true,
+            Some(Reflected { client, .. }) if !external => match (client, self.client) {
+                (false, false) => Some(Withheld::NotClient),
+                (true, true) if !client_to_client => Some(Withheld::ClientsMeshed),
+                _ => None,
+            },
+            _ => None,
         }
     }
 
@@ -237,17 +253,29 @@ impl Exporter<'_> {
     /// Whether the route may go, and what the policy makes of it.
     pub(super) fn admit(&self, prefix: &Prefix, path: &Path) -> Option<Admitted> {
         let origin = Origin::of(path.source, self.peers);
-        if !self.key.admits(prefix, path, &origin, self.client_to_client) {
+        if self.key.withheld(prefix, path, &origin, self.client_to_client).is_some() {
             return None;
         }
-        let target = self.key.target.and_then(|id| self.peers.get(id.index())?.as_ref()?.neighbor());
-        let attributes = &path.attributes;
-        let candidate = Candidate { prefix, attributes, source: origin.neighbor, target };
-        match self.policy.verdict(&candidate) {
+        match self.policy.verdict(&self.candidate(prefix, path, &origin)) {
             Verdict::Accept => Some(Admitted { changed: None }),
             Verdict::Change(changed) => Some(Admitted { changed: Some(changed) }),
             Verdict::Reject => None,
         }
+    }
+
+    /// Why the route may not go, whatever the policy says.
+    pub(super) fn withheld(&self, prefix: &Prefix, path: &Path) -> Option<Withheld> {
+        self.key.withheld(prefix, path, &Origin::of(path.source, self.peers), self.client_to_client)
+    }
+
+    /// Which part of the policy decides, where that is known.
+    pub(super) fn decided_by(&self, prefix: &Prefix, path: &Path) -> Option<String> {
+        self.policy.decided_by(&self.candidate(prefix, path, &Origin::of(path.source, self.peers)))
+    }
+
+    fn candidate<'c>(&self, prefix: &'c Prefix, path: &'c Path, origin: &Origin) -> Candidate<'c> {
+        let target = self.key.target.and_then(|id| self.peers.get(id.index())?.as_ref()?.neighbor());
+        Candidate { prefix, attributes: &path.attributes, source: origin.neighbor, target }
     }
 
     /// How the route looks to the members.

@@ -1,5 +1,7 @@
 //! `isthmus bgp`: a speaker of its own, and what it knows.
 
+mod why;
+
 use super::{Session, node::span};
 use crate::{
     failure::{Exit, Failure},
@@ -62,6 +64,8 @@ pub enum BgpCommand {
         after_help = "Examples:\n  isthmus bgp routes\n  isthmus bgp routes 10.0.0.0/8 --longer\n  isthmus bgp routes --from 192.0.2.2\n  isthmus bgp routes -6 --to 192.0.2.2"
     )]
     Routes(RoutesArgs),
+    /// Says which path to a prefix is the best, at which step each other one lost, and who is told.
+    Why(why::WhyArgs),
     /// Ends a session, which comes back by itself; with --soft only sends and judges all routes once more.
     #[command(
         after_help = "Examples:\n  isthmus bgp reset 192.0.2.2 --soft\n  isthmus bgp reset 192.0.2.2 --text maintenance"
@@ -180,6 +184,7 @@ async fn ask(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure
             Ok(Exit::Yes)
         }
         BgpCommand::Routes(args) => routes(args, session).await,
+        BgpCommand::Why(args) => why::run(args, session).await,
         BgpCommand::Reset { address, soft, text, speaker } => {
             speaker.client().await?.reset(address, soft, &text).await.map_err(refused)?;
             session.done(&format!("session with {address} {}", if soft { "refreshed" } else { "reset" }), "");
@@ -214,8 +219,7 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
         metric: args.kernel_metric,
         ..KernelRoutes::default()
     });
-    let set_log_level = Some(logging::set_level);
-    let options = Options { api, restarted: args.restarted, kernel, set_log_level };
+    let options = Options { api, restarted: args.restarted, kernel, set_log_level: Some(logging::set_level) };
     let file = args.config.clone();
     super::daemon::until_signal("bgp", |stop| async move {
         let (reloads_in, reloads) = mpsc::channel(1);

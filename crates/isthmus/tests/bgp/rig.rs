@@ -118,6 +118,15 @@ impl Rig {
         sh(&format!("ip -n {} link set eth0 {state}", self.theirs));
     }
 
+    /// How a command ends.
+    pub(crate) fn isthmus_status(&self, line: &str) -> i32 {
+        let mut asked = Command::new("ip");
+        asked
+            .args(["netns", "exec", &self.ours, env!("CARGO_BIN_EXE_isthmus")])
+            .args(line.split_whitespace());
+        asked.output().unwrap().status.code().unwrap()
+    }
+
     /// Waits until what `look` says is as it shall be; prints everything when it does not become so.
     pub(crate) fn wait_ours(&self, what: &str, look: impl Fn() -> String, is_so: impl Fn(&str) -> bool) {
         let text = wait(look, is_so);

@@ -252,6 +252,7 @@ mod tests {
             settings: Arc::new(settings.clone()),
             status: PeerStatus::default(),
             families: vec![],
+            bfd: None,
         };
         let shown = peers::show(&view, &config.policy, false);
         config.set_neighbor(read(&shown).unwrap(), true).unwrap();

@@ -30,6 +30,11 @@ impl Service {
         Self { speaker, set_log_level }
     }
 
+    /// Whom it serves.
+    pub(crate) fn speaker(&self) -> Handle {
+        self.speaker.clone()
+    }
+
     /// As what tonic's router takes.
     pub fn into_server(self) -> proto::gobgp_api_server::GobgpApiServer<Self> {
         proto::gobgp_api_server::GobgpApiServer::new(self).max_decoding_message_size(MESSAGE_BYTES_MAX)
@@ -154,7 +159,7 @@ pub(super) fn answers<T: Send + 'static>(items: Vec<T>) -> Response<Answers<T>> 
 }
 
 /// The one place where a refusal becomes a status.
-pub(super) fn status(refusal: &Refusal) -> Status {
+pub(crate) fn status(refusal: &Refusal) -> Status {
     let text = refusal.to_string();
     match refusal {
         Refusal::NoPeer(_)

@@ -5,8 +5,11 @@ use super::{
     api::{self, attribute::Attr, capability::Cap, extended_community::Extcom, nlri::Nlri},
     proto,
 };
-use super::{attributes, peers};
-use crate::{config::RoutePolicy, view::PeerView};
+use super::{attributes, paths, peers};
+use crate::{
+    config::RoutePolicy,
+    view::{PathView, PeerView, Table},
+};
 use isthmus_bgp::Attributes;
 use prost::Message;
 use tonic::Status;
@@ -197,6 +200,11 @@ pub(super) fn peer(view: &PeerView, policy: &RoutePolicy, advertised: bool) -> p
         state.remote_cap = remote.iter().filter_map(capability).collect();
     }
     shown
+}
+
+/// A path of a table.
+pub(crate) fn show_path(view: &PathView, table: Table) -> proto::Path {
+    path(paths::show(view, table))
 }
 
 /// Reads the attributes of a path.

@@ -1,9 +1,9 @@
 //! What a client watches: sessions, best paths, and what neighbours send before and after policy.
 
 use super::{
-    api, family, paths, proto,
+    api, family, paths, peers, proto,
     service::{Service, status},
-    version3,
+    shift, version3,
 };
 use crate::{
     config::RoutePolicy,
@@ -141,4 +141,18 @@ pub(super) fn show(watched: Watched, policy: &RoutePolicy) -> proto::WatchEventR
         }
     };
     proto::WatchEventResponse { event: Some(event) }
+}
+
+/// As version 4 has it.
+pub(super) fn show_version4(watched: Watched, policy: &RoutePolicy) -> api::WatchEventResponse {
+    use api::watch_event_response::{Event, PeerEvent, TableEvent};
+    let event = match watched {
+        Watched::Peer(view) => {
+            let peer = shift::peer(peers::show(&view, policy, false), peers::capabilities(&view));
+            let state = proto::watch_event_response::peer_event::Type::State;
+            Event::Peer(PeerEvent { r#type: i32::from(state), peer: Some(peer) })
+        }
+        Watched::Paths(paths) => Event::Table(TableEvent { paths }),
+    };
+    api::WatchEventResponse { event: Some(event) }
 }

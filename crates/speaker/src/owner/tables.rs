@@ -157,7 +157,7 @@ impl Owner {
         }
     }
 
-    fn path_view(&self, prefix: Prefix, path: &rib::PathView<'_>) -> PathView {
+    pub(super) fn path_view(&self, prefix: Prefix, path: &rib::PathView<'_>) -> PathView {
         let nlri = Nlri { prefix, path_id: path.path_id };
         let local = self.local.get(&nlri).filter(|_| path.source.is_none());
         PathView {

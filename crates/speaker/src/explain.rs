@@ -1,0 +1,100 @@
+//! Our own small API beside GoBGP's, on the same port: why routes are as they are.
+
+use crate::{
+    Handle,
+    gobgp::{show_path, status},
+    view::{Lookup, PathVerdict, Table, WhyView},
+};
+use isthmus_bgp::{Family, Prefix};
+use std::net::IpAddr;
+use tonic::{Request, Response, Status};
+
+/// Its messages.
+#[expect(
+    missing_docs,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    reason = "generated; the proto file has the documentation"
+)]
+pub mod proto {
+    tonic::include_proto!("isthmus.bgp.v1");
+}
+
+/// Serves it.
+#[derive(Clone, Debug)]
+pub(crate) struct Explainer {
+    speaker: Handle,
+}
+
+impl Explainer {
+    pub(crate) fn server(speaker: Handle) -> proto::explainer_server::ExplainerServer<Self> {
+        proto::explainer_server::ExplainerServer::new(Self { speaker })
+    }
+}
+
+#[tonic::async_trait]
+impl proto::explainer_server::Explainer for Explainer {
+    async fn why(&self, request: Request<proto::WhyRequest>) -> Result<Response<proto::WhyResponse>, Status> {
+        let request = request.into_inner();
+        let lookup = lookup(&request.prefix)?;
+        let neighbor =
+            match request.neighbor.as_str() {
+                "" => None,
+                text => Some(text.parse().map_err(|_why| {
+                    Status::invalid_argument(format!("\"{text}\" is no neighbour's address"))
+                })?),
+            };
+        let view = self.speaker.why(lookup, neighbor).await.map_err(|why| status(&why))?;
+        Ok(Response::new(show(view)))
+    }
+}
+
+/// A prefix, or the narrowest one around an address.
+fn lookup(text: &str) -> Result<Lookup, Status> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        let whole = Prefix::new(address, Family::of(address).bits());
+        return whole
+            .map(|_| Lookup::Covering(address))
+            .ok_or_else(|| Status::invalid_argument("no address"));
+    }
+    let prefix = text.parse().map(Lookup::Exact);
+    prefix.map_err(|_why| Status::invalid_argument(format!("\"{text}\" is neither a prefix nor an address")))
+}
+
+fn show(view: WhyView) -> proto::WhyResponse {
+    use proto::path_reason::Verdict;
+    let path = |reason: crate::view::PathReason| proto::PathReason {
+        path: Some(show_path(&reason.path, Table::Global)),
+        verdict: i32::from(match reason.verdict {
+            PathVerdict::Best => Verdict::Best,
+            PathVerdict::Used => Verdict::Used,
+            PathVerdict::Worse => Verdict::Worse,
+            PathVerdict::Excluded => Verdict::Excluded,
+        }),
+        reason: reason.reason.to_owned(),
+        why: reason.why,
+    };
+    let announcement = |one: crate::view::AnnouncementView| proto::Announcement {
+        neighbor: one.neighbor.to_string(),
+        announced: one.announced,
+        reason: one.reason.to_owned(),
+        why: one.why,
+    };
+    proto::WhyResponse {
+        prefix: view.prefix.to_string(),
+        paths: view.paths.into_iter().map(path).collect(),
+        announcements: view.announcements.into_iter().map(announcement).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_or_an_address_is_asked_for() {
+        assert!(matches!(lookup("10.0.0.0/8").unwrap(), Lookup::Exact(_)));
+        assert!(matches!(lookup("2001:db8::1").unwrap(), Lookup::Covering(_)));
+        assert!(lookup("nonsense").unwrap_err().message().contains("neither a prefix nor an address"));
+    }
+}
