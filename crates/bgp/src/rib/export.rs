@@ -152,7 +152,7 @@ impl GroupKey {
         }
         match self.kind {
             PeerKind::Internal => self.dress_internal(&mut dressed, origin),
-            PeerKind::External => self.dress_external(&mut dressed, original),
+            PeerKind::External => self.dress_external(&mut dressed, original, origin),
         }
         Some(dressed)
     }
@@ -167,7 +167,7 @@ impl GroupKey {
         }
     }
 
-    fn dress_external(&self, dressed: &mut Attributes, original: &Attributes) {
+    fn dress_external(&self, dressed: &mut Attributes, original: &Attributes, origin: &Origin) {
         dressed.local_pref = None;
         dressed.originator_id = None;
         dressed.cluster_list = Box::default();
@@ -185,8 +185,9 @@ impl GroupKey {
         if self.route_server_client {
             return;
         }
-        // RFC 4271 section 5.1.4: the MED of another AS is not for a third one.
-        if !original.as_path.is_empty() && dressed.med == original.med {
+        // RFC 4271 section 5.1.4: the MED of another AS is not for a third one. Ours is, also where it has a path.
+        let foreign = origin.neighbor.is_some() && !original.as_path.is_empty();
+        if foreign && dressed.med == original.med {
             dressed.med = None;
         }
         let mut path = dressed.as_path.without_confederation();

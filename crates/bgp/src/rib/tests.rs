@@ -579,7 +579,12 @@ fn our_own_routes_have_us_as_next_hop_everywhere() {
         net.peer(PeerConfig { next_hop_v6: Some("2001:db8::1".parse().unwrap()), ..accept() }, Asn(1));
     net.router.announce(prefix(A), Attributes { med: Some(5), ..Attributes::local(Origin::Igp) }, NOW);
     net.router.announce(prefix("2001:db8:1::/48"), Attributes::local(Origin::Igp), NOW);
+    // A path that somebody gave it makes it nobody else's route.
+    let with_path = Attributes { next_hop: None, med: Some(6), ..route(1, &[9]) };
+    net.router.announce(prefix(B), with_path, NOW);
     net.drain();
+    assert_eq!(net.mirrors[external].get(B).med, Some(6));
+    assert_eq!(net.mirrors[external].get(B).as_path.to_string(), "65000 9");
     for peer in [internal, external] {
         let own: IpAddr = [10, 0, 0, 254].into();
         assert_eq!(net.mirrors[peer].get(A).next_hop.unwrap().address(), own);
