@@ -5,15 +5,24 @@ use isthmus_bgp::{
     Asn, Family, FamilySet, GracefulRestart, PeerConfig, Policy, PrefixLimit, RemovePrivateAs, SessionConfig,
     Timers,
 };
-use std::{net::Ipv4Addr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
 
 /// Longest pause after failures in a row (RFC 4271 section 8.1.1, `DampPeerOscillations`).
 const IDLE_HOLD_MAX: Duration = Duration::from_mins(1);
 /// Paths that are sent where an add-path neighbour sets no number: as many as there are.
 const SEND_MAX: u8 = u8::MAX;
 
-/// The session with a neighbour. `restarted` tells it that we were here before (RFC 4724).
-pub(crate) fn session(settings: &PeerSettings, router_id: Ipv4Addr, restarted: bool) -> SessionConfig {
+/// The session with the neighbour at `address`. `restarted` tells it that we were here before (RFC 4724).
+pub(crate) fn session(
+    settings: &PeerSettings,
+    address: IpAddr,
+    router_id: Ipv4Addr,
+    restarted: bool,
+) -> SessionConfig {
     let families = |wanted: fn(&config::FamilySettings) -> bool| -> FamilySet {
         settings.families.iter().filter(|family| wanted(family)).map(|family| family.family).collect()
     };
@@ -31,6 +40,8 @@ pub(crate) fn session(settings: &PeerSettings, router_id: Ipv4Addr, restarted: b
     session.admin_down = settings.admin_down;
     session.add_path_receive = families(|family| family.add_paths.receive);
     session.add_path_send = families(|family| family.add_paths.send_max > 0);
+    // RFC 8950: over IPv6 we have no other next hop for IPv4 prefixes than our end of the session.
+    session.extended_next_hop = address.is_ipv6() && session.families.contains(Family::Ipv4Unicast);
     session.graceful_restart =
         settings.graceful_restart.map(|restart| graceful_restart(settings, restart, restarted));
     session
