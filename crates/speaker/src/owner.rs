@@ -194,7 +194,7 @@ impl Owner {
         let setup = PeerSetup {
             key,
             address,
-            session: engine::session(&settings, self.config.global.router_id, self.restarted),
+            session: engine::session(&settings, address, self.config.global.router_id, self.restarted),
             settings: settings.clone(),
             is_dynamic,
             bfd,
@@ -421,16 +421,17 @@ impl Owner {
                 AdminAction::SoftIn | AdminAction::SoftOut if !is_up => {
                     return Err(Refusal::NotEstablished(address));
                 }
+                // What the neighbour told is judged anew at once, and it is asked for all of it (RFC 2918).
                 AdminAction::SoftIn => {
                     self.router.soft_reset_in(id);
-                    continue;
+                    Command::Refresh
                 }
                 AdminAction::SoftOut => {
                     self.router.soft_reset_out(id);
                     continue;
                 }
             };
-            peer.command(command).map_err(|_gone| Refusal::NoPeer(address))?;
+            self.peer(address)?.command(command).map_err(|_gone| Refusal::NoPeer(address))?;
         }
         Ok(())
     }

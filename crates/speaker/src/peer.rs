@@ -92,6 +92,8 @@ pub(crate) enum Command {
         epoch: u64,
         messages: Vec<Arc<[u8]>>,
     },
+    /// Wants all routes of the neighbour once more.
+    Refresh,
     /// Says this, and ends.
     End(StopReason),
 }
@@ -260,6 +262,11 @@ impl Task {
         match command {
             Command::Start => self.session.handle(now, Input::Start),
             Command::Stop(reason) => self.session.handle(now, Input::Stop(reason)),
+            Command::Refresh => {
+                for settings in &self.setup.settings.families {
+                    self.session.handle(now, Input::SendRefresh(settings.family));
+                }
+            }
             Command::End(reason) => self.end(now, reason),
             Command::Accepted(stream) => {
                 let peer = self.setup.address;
