@@ -4,6 +4,7 @@
 #   show    up, the checked tour, down; the tour's summary is the last that is printed
 #   round   the same, and the machine must be as it was before
 #   drill   up, kill every agent under traffic, down; nothing may be lost
+#   bgp     the demo of BGP: up, the checked tour, down, and the machine must be as it was before
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/sbin:/sbin"
@@ -18,11 +19,11 @@ die() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 
 demo() { "${sudo[@]}" "$isthmus" demo "$@"; }
 
-# Silent, so that what came before stays the last on the screen.
+# Silent, so that what came before stays the last on the screen. Arguments: which demo, if not the usual one.
 down() {
-  if ! demo down >"$logs/down.log" 2>&1; then
+  if ! demo "$@" down >"$logs/down.log" 2>&1; then
     cat "$logs/down.log" >&2
-    die 'isthmus demo down failed: try it again by hand'
+    die "isthmus demo $* down failed: try it again by hand"
   fi
 }
 
@@ -38,7 +39,7 @@ host_state() {
   findmnt -rn -t bpf -o TARGET | sort
   "${sudo[@]}" find /sys/fs/bpf -mindepth 1 2>/dev/null | sort
   printf '# processes\n'
-  ps -eo comm= | grep -E '^(isthmus|containerd|runc|podman|conmon|busybox|pause)' | sort | uniq -c || true
+  ps -eo comm= | grep -E '^(isthmus|containerd|runc|podman|conmon|busybox|pause|bird|tcpdump)' | sort | uniq -c || true
 }
 
 with_demo() {
@@ -56,20 +57,35 @@ drill() {
     die "the drill lost something: see $result"
 }
 
+bgp_story() {
+  trap 'down bgp' EXIT
+  demo bgp up
+  demo bgp tour --check
+  trap - EXIT
+  down bgp
+}
+
+as_before() {
+  host_state >"$logs/before"
+  "$@"
+  host_state >"$logs/after"
+  diff -u "$logs/before" "$logs/after" || die 'this machine is not as it was before'
+}
+
 case ${1:-} in
   show)
     with_demo demo tour --check
     ;;
   round)
-    host_state >"$logs/before"
-    with_demo demo tour --check
-    host_state >"$logs/after"
-    diff -u "$logs/before" "$logs/after" || die 'this machine is not as it was before'
+    as_before with_demo demo tour --check
     ;;
   drill)
     with_demo drill
     ;;
+  bgp)
+    as_before bgp_story
+    ;;
   *)
-    die 'write show, round or drill'
+    die 'write show, round, drill or bgp'
     ;;
 esac

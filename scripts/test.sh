@@ -73,4 +73,5 @@ for round in 1 2 3; do
   stage "demo-$round" scripts/demo.sh round || true
 done
 stage drill scripts/demo.sh drill || true
+stage demo-bgp scripts/demo.sh bgp || true
 finish

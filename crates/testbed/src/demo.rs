@@ -7,13 +7,13 @@ mod down;
 mod drill;
 mod instance;
 mod plan;
-mod progress;
 mod record;
 mod shell;
 mod status;
 mod tour;
 mod up;
 
+use crate::demo_bgp::{self, BgpDemoCommand};
 use anyhow::{Context as _, bail};
 use std::{
     fs::{self, File},
@@ -73,6 +73,11 @@ enum DemoCommand {
         #[command(subcommand)]
         drill: Drill,
     },
+    /// Another demo: two platforms find each other through a BGP reflector, without tunnel or NAT.
+    Bgp {
+        #[command(subcommand)]
+        command: BgpDemoCommand,
+    },
     /// Removes everything that `up` made.
     Down,
 }
@@ -95,6 +100,7 @@ pub fn run(args: DemoArgs) -> u8 {
         DemoCommand::Tour { check } => tour::tour(check),
         DemoCommand::Shell { app, command } => shell::shell(&app, &command),
         DemoCommand::Drill { drill: Drill::AgentKill(args) } => drill::agent_kill(&args),
+        DemoCommand::Bgp { command } => return demo_bgp::run(&command),
         DemoCommand::Down => down::down(),
     };
     outcome.unwrap_or_else(|error| {

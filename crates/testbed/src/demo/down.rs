@@ -4,12 +4,12 @@ use super::{
     CGROUP, HOST_LINK, PREFIX, RUN,
     instance::containerd,
     plan::{Node, Platform},
-    progress::{Progress, say},
     record::{Record, node_directory},
 };
 use crate::{
     namespace,
     process::Process,
+    progress::{Progress, say},
     state::{self, Made},
 };
 use anyhow::bail;

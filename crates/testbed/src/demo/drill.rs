@@ -3,7 +3,6 @@
 use super::{
     instance::Container,
     plan::Node,
-    progress::{Progress, answer, say},
     record::Record,
     up::{agent_name, agent_plan},
 };
@@ -14,6 +13,7 @@ use crate::{
     },
     command::Call,
     process::Process,
+    progress::{Progress, answer, say},
     rest::Rest,
     table::table,
     wait,

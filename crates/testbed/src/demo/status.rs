@@ -1,6 +1,7 @@
 //! `isthmus demo status`.
 
-use super::{plan::Node, progress::answer, record::Record, up::agent_name};
+use super::{plan::Node, record::Record, up::agent_name};
+use crate::progress::answer;
 use crate::{process::Process, table::table};
 
 /// Prints nodes and containers; 1 if something does not answer.

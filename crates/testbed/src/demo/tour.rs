@@ -1,16 +1,15 @@
 //! `isthmus demo tour`: the story of one connection, from a Cloud Foundry app to a Kubernetes pod.
 
-mod check;
 mod scene;
 mod watch;
 
 use super::{plan::CLUSTERS, record::Record};
 use crate::{
     app::{ECHO_PORT, HTTP_PORT, UDP_PORT},
+    checks::Checks,
     wait,
 };
 use anyhow::Context as _;
-use check::Checks;
 use ipnet::Ipv4Net;
 use scene::Scene;
 use serde_json::{Value, json};

@@ -4,7 +4,6 @@ use super::{
     CGROUP, HOST_LINK, PREFIX, RUN, SERVER_FILE, down,
     instance::{self, Container, Programs, containerd, plugins},
     plan::{CLUSTERS, Instance, Node, Platform, plan},
-    progress::{Progress, answer, say},
     record::{Record, node_directory},
 };
 use crate::{
@@ -17,6 +16,7 @@ use crate::{
     interrupt,
     namespace::Namespace,
     process::Process,
+    progress::{Progress, answer, say},
     rest::Rest,
     state::Made,
     underlay::free_range,

@@ -1,9 +1,10 @@
 //! The stage: runs commands for the audience to see.
 
-use super::super::{instance::Container, plan::Node, progress::answer, record::Record};
+use super::super::{instance::Container, plan::Node, record::Record};
 use crate::{
     app::{HTTP_PORT, UDP_PORT},
     command::{Call, Finished},
+    progress::answer,
     rest::Rest,
 };
 use anyhow::Context as _;

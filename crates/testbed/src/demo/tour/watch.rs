@@ -1,69 +1,13 @@
 //! Instruments that run beside the story: followed flows, a capture, a long-lived connection.
 
 use super::scene::Scene;
-use crate::{app::ECHO_PORT, command::Call, wait};
+use crate::{app::ECHO_PORT, running::Running, wait};
 use anyhow::Context as _;
 use serde_json::Value;
 use std::{
-    io::{BufRead as _, BufReader, Read},
     net::IpAddr,
-    process::{Child, Stdio},
-    sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
-
-/// Lines that a program prints, with the time of each.
-#[derive(Clone, Debug, Default)]
-struct Lines(Arc<Mutex<Vec<(Instant, String)>>>);
-
-impl Lines {
-    fn read(&self, pipe: impl Read + Send + 'static) {
-        let lines = self.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-                lines.with(|lines| lines.push((Instant::now(), line)));
-            }
-        });
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Vec<(Instant, String)>) -> T) -> T {
-        work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// A program that runs until this is dropped.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    lines: Lines,
-}
-
-impl Running {
-    fn start(call: &Call) -> anyhow::Result<Self> {
-        let mut command = call.command();
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot run `{}`", call.line()))?;
-        let lines = Lines::default();
-        if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-            lines.read(stdout);
-            lines.read(stderr);
-        }
-        Ok(Self { child, lines })
-    }
-
-    fn has_ended(&mut self) -> bool {
-        self.child.try_wait().is_ok_and(|status| status.is_some())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _status = self.child.wait();
-    }
-}
 
 /// `isthmus flows`, followed.
 #[derive(Debug)]

@@ -1,19 +1,18 @@
-//! What was expected and what was found; the table at the end.
+//! What a story expected and what it found; the table at the end.
 
-use super::super::progress::answer;
-use crate::table::table;
+use crate::{progress::answer, table::table};
 use std::fmt::Display;
 
 /// Results of a tour.
 #[derive(Debug, Default)]
-pub(super) struct Checks {
+pub(crate) struct Checks {
     rows: Vec<[String; 4]>,
     differences: usize,
 }
 
 impl Checks {
     /// `found` must equal `expected`.
-    pub(super) fn same<T: PartialEq + Display + ?Sized>(
+    pub(crate) fn same<T: PartialEq + Display + ?Sized>(
         &mut self,
         what: &str,
         of: &str,
@@ -24,19 +23,19 @@ impl Checks {
     }
 
     /// `good` must be so.
-    pub(super) fn that(&mut self, what: &str, expected: &str, good: bool, found: &str) {
+    pub(crate) fn that(&mut self, what: &str, expected: &str, good: bool, found: &str) {
         let mark = if good { "✔" } else { "✖" };
         self.differences += usize::from(!good);
         self.rows.push([mark, what, expected, found].map(str::to_owned));
     }
 
     /// The story could not be told to its end.
-    pub(super) fn broken(&mut self, error: &anyhow::Error) {
+    pub(crate) fn broken(&mut self, error: &anyhow::Error) {
         self.that("the tour", "runs to its end", false, &format!("{error:#}"));
     }
 
     /// Prints the table and returns the exit code.
-    pub(super) fn summary(&self) -> u8 {
+    pub(crate) fn summary(&self) -> u8 {
         let mut table = table(&["", "CHECK", "EXPECTED", "FOUND"]);
         for row in &self.rows {
             table.add_row(row);
