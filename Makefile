@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench bench-bgp fmt clippy docs deny tidy unit
+.PHONY: help setup build demo demo-bgp test bench bench-bgp interop fmt clippy docs deny tidy unit
 
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
@@ -26,6 +26,9 @@ build: ## build the static programs isthmus, isthmus-cni and isthmus-garden
 demo: setup build ## three platforms on this machine: up, the checked tour, down
 	@scripts/demo.sh show
 
+demo-bgp: setup build ## two platforms find each other through a BGP reflector, without tunnel: up, the checked tour, down
+	@scripts/demo.sh bgp
+
 test: ## everything that CI checks, from formatting to the demo; the last line counts
 	@scripts/test.sh
 
@@ -34,6 +37,9 @@ bench: setup build ## measure beside other ways to connect containers; writes ta
 
 bench-bgp: setup build ## measure our BGP reflector beside BIRD, FRR and GoBGP; writes target/bench/bgp.json
 	$(SUDO) $(PROGRAMS)/isthmus bench-bgp
+
+interop: setup ## try our speaker with BIRD, FRR and GoBGP in every role, and print the matrix
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)" cargo test --locked -p isthmus --test interop -- --nocapture
 
 fmt: ## check the formatting
 	cargo fmt --all --check

@@ -1,0 +1,79 @@
+//! Two platforms in one AS behind our reflector, asked by the stock tools; then the story that `make demo-bgp` tells.
+
+use crate::matrix::can_run;
+use std::{path::Path, process::Command};
+
+/// Blocks and the nodes that have them.
+const BLOCKS: [(&str, &str, &str); 6] = [
+    ("k8s-1", "172.16.18.11", "192.168.0.0/26"),
+    ("k8s-2", "172.16.18.12", "192.168.0.64/26"),
+    ("k8s-3", "172.16.18.13", "192.168.0.128/26"),
+    ("dcos-1", "172.16.18.14", "192.168.128.0/26"),
+    ("dcos-2", "172.16.18.15", "192.168.128.64/26"),
+    ("dcos-3", "172.16.18.16", "192.168.128.128/26"),
+];
+
+/// Takes everything away, also after a failure.
+struct Down;
+
+impl Drop for Down {
+    fn drop(&mut self) {
+        let _ = Command::new(env!("CARGO_BIN_EXE_isthmus")).args(["demo", "bgp", "down"]).output();
+    }
+}
+
+fn demo(words: &[&str]) -> String {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_isthmus")).args(["demo", "bgp"]).args(words).output().unwrap();
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "isthmus demo bgp {words:?}: {text}");
+    text
+}
+
+fn inside(place: &str, program: &str, line: &str) -> String {
+    let namespace = format!("isb-{place}");
+    let output = Command::new("ip")
+        .args(["netns", "exec", &namespace, program])
+        .args(line.split_whitespace())
+        .env("PATH", crate::speaker::PATH)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn containers_of_two_platforms_find_each_other_through_our_reflector() {
+    if !can_run() {
+        return;
+    }
+    let down = Down;
+    demo(&["up"]);
+    let neighbors = inside("reflector", "gobgp", "neighbor");
+    let rib = inside("reflector", "gobgp", "global rib");
+    for (node, address, block) in BLOCKS {
+        let is_up = |line: &str| line.starts_with(&format!("{address} ")) && line.contains(" Establ ");
+        assert!(neighbors.lines().any(is_up), "{node}: {neighbors}");
+        let words = |line: &str| line.split_whitespace().take(3).eq(["*>", block, address]);
+        assert!(rib.lines().any(words), "{node}: {rib}");
+        let table = inside(node, "ip", "route show table main proto 99");
+        for (_, via, other) in BLOCKS.iter().filter(|(name, ..)| *name != node) {
+            let wanted = format!("{other} via {via} dev eth0");
+            assert!(table.lines().any(|line| line.starts_with(&wanted)), "{node} to {other}: {table}");
+        }
+        assert!(!table.contains(block), "{node} has a route to itself: {table}");
+    }
+    let get = "demo-app get http://192.168.0.130:8080/";
+    let page = inside("dcos-2-web", env!("CARGO_BIN_EXE_isthmus"), get);
+    assert!(
+        page.contains("\"app\":\"k8s-3-web\"") && page.contains("\"caller\":\"192.168.128.66\""),
+        "{page}"
+    );
+    // With one node of BIRD's, and a reflector that dies.
+    let told = demo(&["tour", "--check"]);
+    assert!(told.contains("checks as expected"), "{told}");
+    drop(down);
+    let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
+    let left = String::from_utf8_lossy(&left.stdout).into_owned();
+    assert!(!left.contains("isb-") && !Path::new("/run/isthmus-demo-bgp").exists(), "{left}");
+}
