@@ -533,3 +533,18 @@ fn sessions_recover_from_any_cut() {
         assert!(pair.is_established(), "cut after {millis} ms");
     }
 }
+
+#[test]
+fn a_clock_that_jumps_far_ahead_is_one_silence() {
+    let mut pair = Pair::up();
+    pair.now += Duration::from_hours(10_000);
+    pair.queue.clear();
+    pair.run_until(Duration::from_mins(10), |pair| {
+        pair.ends[0].counters().downs == 1 && pair.is_established()
+    });
+    assert!(pair.is_established());
+    assert_eq!(*pair.cause(0), DownCause::Sent(Notification::hold_timer_expired()));
+    pair.run(Duration::from_mins(10));
+    assert!(pair.is_established());
+    assert!(pair.ends.iter().all(|end| end.counters().downs == 1));
+}

@@ -29,18 +29,20 @@ async fn wait(watched: &mut Watched, is_so: impl FnMut(&BfdStatus) -> bool) -> B
 
 /// The test as a neighbour.
 struct Scripted {
+    discriminator: u32,
     socket: UdpSocket,
     us: SocketAddr,
 }
 
 impl Scripted {
-    fn new(address: &str, us: &str, ttl: u32) -> Self {
+    fn new(discriminator: u32, address: &str, us: &str, ttl: u32) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
         socket.set_reuse_address(true).unwrap();
         socket.set_ttl_v4(ttl).unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.bind(&SocketAddr::new(ip(address), PORT).into()).unwrap();
-        Self { socket: UdpSocket::from_std(socket.into()).unwrap(), us: SocketAddr::new(ip(us), PORT) }
+        let (socket, us) = (UdpSocket::from_std(socket.into()).unwrap(), SocketAddr::new(ip(us), PORT));
+        Self { discriminator, socket, us }
     }
 
     async fn hear(&self) -> (Packet, SocketAddr) {
@@ -58,7 +60,7 @@ impl Scripted {
             is_independent: true,
             is_demand: false,
             multiplier: 3,
-            my_discriminator: 7.try_into().unwrap(),
+            my_discriminator: self.discriminator.try_into().unwrap(),
             your_discriminator: to,
             desired_min_tx: Duration::from_millis(50),
             required_min_rx: Duration::from_millis(50),
@@ -90,7 +92,7 @@ async fn two_find_each_other_and_part_in_peace() {
 
 #[tokio::test]
 async fn silence_is_told_as_a_broken_path() {
-    let peer = Scripted::new("127.0.52.2", "127.0.52.1", 255);
+    let peer = Scripted::new(7, "127.0.52.2", "127.0.52.1", 255);
     let mut bfd = Bfd::new(vec![ip("127.0.52.1")]);
     let mut watched = bfd.watch(1, ip("127.0.52.2"), &settings("127.0.52.2", "127.0.52.1")).unwrap();
     let (first, from) = peer.hear().await;
@@ -108,8 +110,8 @@ async fn silence_is_told_as_a_broken_path() {
 
 #[tokio::test]
 async fn only_the_neighbour_on_the_link_is_heard() {
-    let far = Scripted::new("127.0.53.2", "127.0.53.1", 254);
-    let other = Scripted::new("127.0.53.3", "127.0.53.1", 255);
+    let far = Scripted::new(1, "127.0.53.2", "127.0.53.1", 254);
+    let other = Scripted::new(2, "127.0.53.3", "127.0.53.1", 255);
     let mut bfd = Bfd::new(vec![ip("127.0.53.1")]);
     let mut watched = bfd.watch(1, ip("127.0.53.2"), &settings("127.0.53.2", "127.0.53.1")).unwrap();
     let (first, _) = far.hear().await;
@@ -119,11 +121,12 @@ async fn only_the_neighbour_on_the_link_is_heard() {
     far.socket.send_to(b"no packet", far.us).await.unwrap();
     drop(far);
     // In their order, so what came before was not heard.
-    let near = Scripted::new("127.0.53.2", "127.0.53.1", 255);
+    let near = Scripted::new(3, "127.0.53.2", "127.0.53.1", 255);
     near.socket.send_to(b"no packet", near.us).await.unwrap();
     near.say(State::Down, None).await;
     let init = wait(&mut watched, |status| status.state != State::Down).await;
     assert_eq!((init.state, init.received), (State::Init, 1));
+    assert_eq!(init.remote.unwrap().discriminator.get(), 3);
 }
 
 #[tokio::test]
