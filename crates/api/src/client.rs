@@ -91,6 +91,16 @@ impl Client {
         self.call(Method::PUT, path, Some(body)).await
     }
 
+    /// As [`Client::put`], if the object is still at `revision`.
+    pub async fn replace<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &B,
+        revision: u64,
+    ) -> Result<T, ClientError> {
+        self.answer(self.send(Method::PUT, path, Some(body), Some(revision)).await?).await
+    }
+
     /// `DELETE path`.
     pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
         self.call(Method::DELETE, path, None::<&()>).await
@@ -103,7 +113,10 @@ impl Client {
         path: &str,
         body: Option<&B>,
     ) -> Result<T, ClientError> {
-        let response = self.send(method, path, body).await?;
+        self.answer(self.send(method, path, body, None).await?).await
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, response: Response<Incoming>) -> Result<T, ClientError> {
         let status = response.status();
         let body = http_body_util::Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
         let bytes = body.map_err(|why| self.unreachable(&why))?.to_bytes();
@@ -116,7 +129,7 @@ impl Client {
 
     /// Calls `line` with each line of a streamed answer, until the answer ends or `line` says stop (`false`).
     pub async fn lines(&self, path: &str, mut line: impl FnMut(&str) -> bool) -> Result<(), ClientError> {
-        let response = self.send(Method::GET, path, None::<&()>).await?;
+        let response = self.send(Method::GET, path, None::<&()>, None).await?;
         let status = response.status();
         let mut body = response.into_body();
         let mut pending = Vec::new();
@@ -142,13 +155,18 @@ impl Client {
         method: Method,
         path: &str,
         body: Option<&B>,
+        revision: Option<u64>,
     ) -> Result<Response<Incoming>, ClientError> {
         let json = body.map(serde_json::to_vec).transpose().map_err(|why| self.unreachable(&why))?;
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, "isthmus")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(revision) = revision {
+            request = request.header(header::IF_MATCH, format!("\"{revision}\""));
+        }
+        let request = request
             .body(Full::new(Bytes::from(json.unwrap_or_default())))
             .map_err(|why| self.unreachable(&why))?;
         let exchange = async {

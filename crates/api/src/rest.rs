@@ -11,7 +11,7 @@ use uuid::Uuid;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Resource<S> {
-    /// Kind: `cluster`, `pool`, `node`, `block`, `identity`, `workload`, `endpoint` or `policy`.
+    /// Kind: `cluster`, `pool`, `node`, `block`, `identity`, `workload`, `endpoint`, `policy`, `bgpPeer` or `network`.
     pub kind: String,
     /// Name, unique within the kind.
     pub name: String,
@@ -54,7 +54,7 @@ pub struct Draft<S> {
 }
 
 /// One installation of a platform.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ClusterSpec {
@@ -66,10 +66,19 @@ pub struct ClusterSpec {
     /// `drop` or `reject`: how a denied packet is answered. Absent: as the platform's users expect.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deny: Option<String>,
+    /// AS number of its nodes. Absent: they speak no BGP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// `full-mesh` or `none`: which of its nodes are BGP neighbours by themselves. Absent: `full-mesh`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<String>,
+    /// Has no agents of ours: its pools are ranges of another network, which enter as one workload.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
 }
 
 /// An address range of a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PoolSpec {
@@ -80,6 +89,9 @@ pub struct PoolSpec {
     /// Prefix length of the blocks leased to nodes; 26 where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_len: Option<u8>,
+    /// Of an external cluster only: packets from there are `world`'s, not the cluster's workload's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub world: bool,
 }
 
 /// A host with an agent.
@@ -111,6 +123,137 @@ pub struct NodeSpec {
     pub last_seen_unix: u64,
     /// Endpoints that live on it.
     pub endpoints: u64,
+    /// Its own AS number, where it is another than its cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Cluster id as a route reflector, a dotted quad; absent: it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reflector: Option<String>,
+}
+
+/// What people set of a node; the rest its agent says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeSettings {
+    /// Its own AS number, where it is another than its cluster's: one for each node, or each rack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Cluster id as a route reflector (RFC 4456), a dotted quad; absent: it is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reflector: Option<String>,
+}
+
+/// How packets travel in the whole network: both ends of a way must agree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct NetworkSpec {
+    /// `always`, `cross-subnet` or `never`. Absent: `always`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encapsulation: Option<String>,
+    /// `strict` or `loose`: by which interface a packet without encapsulation may come in. Absent: `strict`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_check: Option<String>,
+}
+
+/// A text that is written and never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A BGP neighbour of some nodes: a router, another speaker, or a range of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase", default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own, as people write them")]
+pub struct BgpPeerSpec {
+    /// Address; or a CIDR: whoever connects from there is a neighbour.
+    pub address: String,
+    /// AS number of the neighbour. Absent: any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
+    /// Only nodes of this cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Only nodes with these names. Empty: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<String>,
+    /// Only nodes that have all these labels.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_labels: BTreeMap<String, String>,
+    /// TCP MD5 (RFC 2385), at most 80 bytes. Written, never returned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>, write_only))]
+    pub password: Option<Secret>,
+    /// Whether it has a password. Written back without `password`, it keeps the one that it has.
+    pub password_set: bool,
+    /// Hold time in seconds, from 3. Absent: the speaker's usual one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<u32>,
+    /// Waits for the neighbour to connect.
+    pub passive: bool,
+    /// The neighbour may be up to so many hops away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multihop_ttl: Option<u32>,
+    /// Packets must arrive with TTL 255 (RFC 5082).
+    pub ttl_security: bool,
+    /// Watches the neighbour with BFD (RFC 5882).
+    pub bfd: bool,
+    /// Graceful restart: how long routes are kept, in seconds; 0 is off. Absent: 120.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restart_seconds: Option<u32>,
+    /// Gets reflected routes (RFC 4456).
+    pub reflector_client: bool,
+    /// What is accepted. Nothing else is (RFC 8212).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub import: Vec<PrefixMatch>,
+    /// Also accepts routes into our own pools.
+    pub import_own_pools: bool,
+    /// Also accepts a default route.
+    pub import_default_route: bool,
+    /// What is announced besides our blocks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub export: Vec<PrefixMatch>,
+    /// Whether our blocks are announced. Absent: yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export_blocks: Option<bool>,
+    /// Communities added to what is announced, `a:b` (RFC 1997).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub communities: Vec<String>,
+    /// Prefixes from the neighbour at most. Absent: 10,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefixes_max: Option<u32>,
+    /// `ipv4-unicast`, `ipv6-unicast`. Empty: that of the address.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<String>,
+    /// `LOCAL_PREF` given to what is accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_pref: Option<u32>,
+    /// TCP port. Absent: 179.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u32>,
+}
+
+/// Prefixes within a CIDR.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PrefixMatch {
+    /// The CIDR.
+    pub cidr: String,
+    /// Shortest prefix length. Absent: the CIDR's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub len_min: Option<u8>,
+    /// Longest prefix length. Absent: the shortest one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub len_max: Option<u8>,
 }
 
 /// A slice of a pool, leased to a node.

@@ -4,14 +4,18 @@
 //! I/O, reads a clock or serialises itself: wire types live in `isthmus-api`, stored types in `isthmus-store`.
 #![forbid(unsafe_code)]
 
+pub mod asn;
 pub mod identity;
 pub mod name;
+pub mod network;
 pub mod platform;
 pub mod port;
 pub mod workload;
 
+pub use asn::{Asn, AsnError};
 pub use identity::{Identity, IdentityError};
-pub use name::{ClusterName, NameError, NodeName, PolicyName, PoolName};
+pub use name::{BgpPeerName, ClusterName, NameError, NodeName, PolicyName, PoolName};
+pub use network::{Encapsulation, NotAWord, SourceCheck, Topology};
 pub use platform::{Platform, PlatformError};
 pub use port::{PortError, PortMatch, PortRange, Protocol};
 pub use workload::{Labels, WorkloadKey, WorkloadName, WorkloadNameError, WorkloadPattern};

@@ -101,6 +101,11 @@ name!(
     PolicyName,
     "policy"
 );
+name!(
+    /// Name of a BGP neighbour that people declare.
+    BgpPeerName,
+    "bgpPeer"
+);
 
 #[cfg(test)]
 mod tests {

@@ -84,6 +84,17 @@ impl Server {
         Ok(self.client.post(&format!("/api/v1/{kind}{}", query(dry_run)), draft).await?)
     }
 
+    /// Replaces an object that is still at `revision`; with `dry_run` only says whether it could be.
+    pub async fn replace<B: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        draft: &B,
+        revision: u64,
+        dry_run: bool,
+    ) -> Result<T, Failure> {
+        Ok(self.client.replace(&format!("/api/v1/{path}{}", query(dry_run)), draft, revision).await?)
+    }
+
     /// Deletes an object; with `dry_run` only says whether it could be.
     pub async fn delete(&self, kind: &str, name: &str, dry_run: bool) -> Result<(), Failure> {
         let path = format!("/api/v1/{kind}/{}{}", escape(name), query(dry_run));

@@ -1,7 +1,9 @@
 //! The words of the command line. Each area's own are beside what they do, in `commands`.
 
 use crate::{
-    commands::{app, bgp, cluster, daemon, endpoint, flows, ipam, node, policy, pool, status, version, why},
+    commands::{
+        app, bgp, cluster, daemon, endpoint, flows, ipam, network, node, policy, pool, status, version, why,
+    },
     terminal::Color,
 };
 use clap::{Args, Parser, Subcommand};
@@ -70,7 +72,10 @@ pub enum Command {
     #[command(subcommand, after_help = "Examples:\n  isthmus node list\n  isthmus node cleanup --yes")]
     Node(node::NodeCommand),
     /// Speaks BGP: with routers, as a route reflector.
-    #[command(subcommand, after_help = "Examples:\n  isthmus bgp run -c gobgpd.conf\n  isthmus bgp summary")]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  isthmus bgp run -c gobgpd.conf\n  isthmus bgp summary\n  isthmus bgp peer list"
+    )]
     Bgp(bgp::BgpCommand),
     /// Shows addresses: who has them, and how many are left.
     #[command(subcommand, after_help = "Examples:\n  isthmus ipam show\n  isthmus ipam show --blocks")]
@@ -81,6 +86,12 @@ pub enum Command {
         after_help = "Examples:\n  isthmus cluster create red --platform kubernetes\n  isthmus cluster list"
     )]
     Cluster(cluster::ClusterCommand),
+    /// Shows and sets how packets travel between nodes.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  isthmus network show\n  isthmus network set --encapsulation never"
+    )]
+    Network(network::NetworkCommand),
     /// Makes and shows address ranges.
     #[command(
         subcommand,

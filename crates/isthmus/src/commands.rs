@@ -8,6 +8,7 @@ pub mod endpoint;
 pub mod flows;
 pub mod help;
 pub mod ipam;
+pub mod network;
 pub mod node;
 pub mod policy;
 pub mod pool;
@@ -71,6 +72,22 @@ impl Session {
         }
     }
 
+    /// Tells what was set, and how to take it back.
+    fn set(&self, what: &str, changes: &[Change], undo: &str, dry_run: bool) {
+        let shown: Vec<String> = changes
+            .iter()
+            .filter(|change| change.before != change.after)
+            .map(|change| format!("{} {} -> {}", change.what, none(&change.before), none(&change.after)))
+            .collect();
+        if shown.is_empty() {
+            self.done(&format!("{what} is so already; nothing was changed"), "");
+        } else if dry_run {
+            self.done(&format!("{what} could be set: {}; nothing was changed", shown.join(", ")), "");
+        } else {
+            self.done(&format!("{what}: {}", shown.join(", ")), undo);
+        }
+    }
+
     /// Tells that an object was deleted.
     fn deleted(&self, kind: &str, name: &str, undo: &str, dry_run: bool) {
         if dry_run {
@@ -102,6 +119,44 @@ impl Session {
             return Ok(());
         }
         Err(Failure::new(Exit::No, "", "nothing was changed", ""))
+    }
+}
+
+/// One setting before and after a write.
+struct Change {
+    what: &'static str,
+    before: String,
+    after: String,
+}
+
+impl Change {
+    fn new(what: &'static str, before: impl Into<String>, after: impl Into<String>) -> Self {
+        Self { what, before: before.into(), after: after.into() }
+    }
+}
+
+fn none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// What there is of something, as text.
+fn text<T: ToString>(value: Option<&T>) -> String {
+    value.map(ToString::to_string).unwrap_or_default()
+}
+
+/// An AS number, or `none`, which takes one away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct MaybeAsn(Option<u32>);
+
+impl std::str::FromStr for MaybeAsn {
+    type Err = isthmus_core::AsnError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "none" {
+            Ok(Self(None))
+        } else {
+            text.parse().map(|asn: isthmus_core::Asn| Self(Some(asn.number())))
+        }
     }
 }
 
@@ -166,6 +221,7 @@ fn run(command: Command, session: &mut Session) -> Result<Exit, Failure> {
         Command::Node(command) => wait(node::run(command, session)),
         Command::Ipam(command) => wait(ipam::run(command, session)),
         Command::Cluster(command) => wait(cluster::run(command, session)),
+        Command::Network(command) => wait(network::run(command, session)),
         Command::Pool(command) => wait(pool::run(command, session)),
         Command::Bgp(command) => bgp::run(command, session),
         Command::Server(args) => daemon::server(&args, session),

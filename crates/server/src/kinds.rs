@@ -6,11 +6,18 @@
 
 use ipnet::IpNet;
 use isthmus_core::{
-    ClusterName, DefaultVerdict, DenyAnswer, Identity, Labels, Platform, PortMatch, WorkloadKey, WorkloadName,
+    Asn, ClusterName, DefaultVerdict, DenyAnswer, Identity, Labels, Platform, PortMatch, Topology,
+    WorkloadKey, WorkloadName,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 use uuid::Uuid;
+
+mod bgp;
+pub(crate) use bgp::{PeerAddress, StoredBgpPeer, StoredNetwork, StoredPrefixMatch};
 
 /// What all keys begin with. The number is the version of the values.
 pub(crate) const ROOT: &str = "/isthmus/v1/";
@@ -18,6 +25,17 @@ pub(crate) const ROOT: &str = "/isthmus/v1/";
 pub(crate) const POOLS_GUARD: &str = "/isthmus/v1/guard/pools";
 /// The next rule number that nobody has reserved.
 pub(crate) const RULE_COUNTER: &str = "/isthmus/v1/counter/rule";
+
+/// The setting of the whole network.
+pub(crate) const NETWORK_KEY: &str = "/isthmus/v1/network/network";
+
+/// Group of the workloads that stand for external clusters.
+pub(crate) const EXTERNAL_GROUP: &str = "external";
+
+/// Id of the workload that stands for an external cluster.
+pub(crate) fn external_id(cluster: &str) -> String {
+    format!("{EXTERNAL_GROUP}/{cluster}")
+}
 
 /// Prefixes of the kinds.
 pub(crate) mod prefix {
@@ -30,6 +48,8 @@ pub(crate) mod prefix {
     pub(crate) const WORKLOAD: &str = "/isthmus/v1/workload/";
     pub(crate) const ENDPOINT: &str = "/isthmus/v1/endpoint/";
     pub(crate) const POLICY: &str = "/isthmus/v1/policy/";
+    pub(crate) const BGP_PEER: &str = "/isthmus/v1/bgp-peer/";
+    pub(crate) const NETWORK: &str = "/isthmus/v1/network/";
     /// Index: (workload, labels) to number.
     pub(crate) const IDENTITY_OF: &str = "/isthmus/v1/identity-of/";
     /// Index: node number to name.
@@ -123,6 +143,10 @@ pub(crate) fn policy_key(name: &str) -> String {
     format!("{}{name}", prefix::POLICY)
 }
 
+pub(crate) fn bgp_peer_key(name: &str) -> String {
+    format!("{}{name}", prefix::BGP_PEER)
+}
+
 /// Writes a value. Our own types always can be.
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("stored types have text keys and no failing serialiser")
@@ -152,9 +176,25 @@ pub(crate) struct StoredCluster {
     /// `None`: as the platform's users expect.
     #[serde(default)]
     pub(crate) reject: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asn: Option<u32>,
+    /// `None`: as [`Topology::default`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) topology: Option<String>,
+    /// Has no agents of ours.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) external: bool,
 }
 
 impl StoredCluster {
+    pub(crate) fn asn(&self) -> Option<Asn> {
+        self.asn.and_then(|number| Asn::new(number).ok())
+    }
+
+    pub(crate) fn topology(&self) -> Topology {
+        self.topology.as_ref().and_then(|word| word.parse().ok()).unwrap_or_default()
+    }
+
     /// The platform; `standalone` if the text is none, which only a foreign writer can cause.
     pub(crate) fn platform(&self) -> Platform {
         self.platform.parse().unwrap_or(Platform::Standalone)
@@ -186,6 +226,9 @@ pub(crate) struct StoredPool {
     pub(crate) cluster: String,
     pub(crate) cidrs: Vec<IpNet>,
     pub(crate) block_len: u8,
+    /// Of an external cluster: what comes from there is the world's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) world: bool,
 }
 
 /// A host with an agent.
@@ -198,6 +241,21 @@ pub(crate) struct StoredNode {
     pub(crate) agent_version: String,
     pub(crate) vxlan_port: u16,
     pub(crate) mtu: u32,
+    /// What people set; a hello leaves it as it is.
+    #[serde(flatten)]
+    pub(crate) settings: StoredNodeSettings,
+}
+
+/// What people set of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StoredNodeSettings {
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub(crate) labels: Labels,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) asn: Option<u32>,
+    /// Cluster id as a route reflector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) reflector: Option<Ipv4Addr>,
 }
 
 /// What a node said of itself last. Apart from the node, so that it wakes nobody.
@@ -363,6 +421,9 @@ mod tests {
             platform: "cloudfoundry".to_owned(),
             closed: None,
             reject: None,
+            asn: None,
+            topology: None,
+            external: false,
         };
         assert_eq!(cluster.default_verdict(), DefaultVerdict::Closed);
         assert_eq!(cluster.deny_answer(), DenyAnswer::Reject);

@@ -39,6 +39,8 @@ pub enum Code {
     ClusterInUse,
     /// A rule that cannot be.
     BadRule,
+    /// A BGP neighbour that cannot be.
+    BadPeer,
     /// Another live agent has the node's name.
     NodeServed,
     /// The agent speaks another protocol.
@@ -51,7 +53,7 @@ pub enum Code {
 
 impl Code {
     /// Every code.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::BadRequest,
         Self::NotFound,
         Self::Conflict,
@@ -67,6 +69,7 @@ impl Code {
         Self::PoolInUse,
         Self::ClusterInUse,
         Self::BadRule,
+        Self::BadPeer,
         Self::NodeServed,
         Self::Protocol,
         Self::TunnelTaken,
@@ -91,6 +94,7 @@ impl Code {
             Self::PoolInUse => "ISE-0203",
             Self::ClusterInUse => "ISE-0204",
             Self::BadRule => "ISE-0301",
+            Self::BadPeer => "ISE-0801",
             Self::NodeServed => "ISE-0401",
             Self::Protocol => "ISE-0402",
             Self::TunnelTaken => "ISE-0403",
@@ -116,6 +120,7 @@ impl Code {
             Self::PoolInUse => "pool in use",
             Self::ClusterInUse => "cluster in use",
             Self::BadRule => "rule cannot be",
+            Self::BadPeer => "BGP peer cannot be",
             Self::NodeServed => "node already served",
             Self::Protocol => "protocol version",
             Self::TunnelTaken => "tunnel address taken",
@@ -126,7 +131,7 @@ impl Code {
     /// HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            Self::BadRequest | Self::BadName | Self::BadRule | Self::Protocol => 400,
+            Self::BadRequest | Self::BadName | Self::BadRule | Self::BadPeer | Self::Protocol => 400,
             Self::NotFound => 404,
             Self::UnknownName | Self::AmbiguousName => 422,
             Self::Method => 405,

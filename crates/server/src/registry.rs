@@ -9,11 +9,13 @@
 //! anew, [`RETRIES_MAX`] times at most. Several registries may share one store. After a write the view of *this* registry
 //! is as new as the write, so whoever writes reads it back.
 
+mod bgp_peers;
 mod blocks;
 mod cf;
 mod clusters;
 mod endpoints;
 mod identities;
+mod network;
 mod nodes;
 mod policies;
 mod pools;
@@ -21,10 +23,12 @@ mod sweep;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use bgp_peers::BgpPeerDraft;
 pub(crate) use clusters::ClusterDraft;
 pub(crate) use endpoints::EndpointError;
 pub(crate) use identities::{Resolved, WorkloadDraft};
-pub(crate) use nodes::{ADDRESSES_MAX, NodeDraft, NodeError};
+pub(crate) use network::NetworkDraft;
+pub(crate) use nodes::{ADDRESSES_MAX, NodeDraft, NodeError, NodeSettingsDraft};
 pub(crate) use policies::{PolicyDraft, RuleDraft, resolve_name};
 pub(crate) use pools::PoolDraft;
 

@@ -97,7 +97,7 @@ impl IntoResponse for Refusal {
 
 /// The API's router.
 pub(crate) fn router(app: Arc<App>) -> Router {
-    use kinds::{Blocks, Clusters, Endpoints, Identities, Nodes, Policies, Pools, Workloads};
+    use kinds::{BgpPeers, Blocks, Clusters, Endpoints, Identities, Nodes, Policies, Pools, Workloads};
     let v1 = Router::new()
         .route("/clusters", get(kinds::list::<Clusters>).post(writes::create_cluster))
         .route(
@@ -109,6 +109,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
             "/pools/{name}",
             get(kinds::one::<Pools>).put(writes::replace_pool).delete(writes::delete_pool),
         )
+        .route("/network", get(kinds::network).put(writes::replace_network))
+        .route("/bgp/peers", get(kinds::list::<BgpPeers>).post(writes::create_bgp_peer))
+        .route(
+            "/bgp/peers/{name}",
+            get(kinds::one::<BgpPeers>).put(writes::replace_bgp_peer).delete(writes::delete_bgp_peer),
+        )
         .route("/policies", get(kinds::list::<Policies>).post(writes::create_policy))
         .route(
             "/policies/{name}",
@@ -116,7 +122,10 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         )
         .route("/policies/{name}/rollout", get(status::rollout))
         .route("/nodes", get(kinds::list::<Nodes>))
-        .route("/nodes/{name}", get(kinds::one::<Nodes>).delete(writes::delete_node))
+        .route(
+            "/nodes/{name}",
+            get(kinds::one::<Nodes>).put(writes::replace_node).delete(writes::delete_node),
+        )
         .route("/nodes/{name}/agent", get(status::agent))
         .route("/blocks", get(kinds::list::<Blocks>))
         .route("/blocks/{*name}", get(kinds::one::<Blocks>))

@@ -282,6 +282,9 @@ impl Parts {
             if let Err(error) = registry.delete_all_leftovers().await {
                 tracing::warn!(error = %chain(&error), "leftovers of deleted nodes stay until the next start");
             }
+            if let Err(error) = registry.allocate_externals().await {
+                tracing::warn!(error = %chain(&error), "an external cluster has no identity until the next start");
+            }
         });
     }
 }

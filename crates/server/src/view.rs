@@ -5,18 +5,20 @@
 //!                        \--> reads of the REST API, checks before writes
 //! ```
 //!
+//! What is a node's own (how it speaks BGP, with whom) is in [`plan`].
+//!
 //! Only the follower task ([`crate::registry`]) changes a view. A view is never ahead of the store; who needs it to be
 //! no older than a revision waits for it.
 
 use crate::{
     kinds::{
-        self, StoredBlock, StoredCluster, StoredEndpoint, StoredIdentity, StoredNode, StoredNodeStatus,
-        StoredPolicy, StoredPool, StoredWorkload, prefix,
+        self, StoredBgpPeer, StoredBlock, StoredCluster, StoredEndpoint, StoredIdentity, StoredNetwork,
+        StoredNode, StoredNodeStatus, StoredPolicy, StoredPool, StoredWorkload, prefix,
     },
     tables::Tables,
 };
 use ipnet::IpNet;
-use isthmus_core::{Identity, Labels, Platform, WorkloadName, WorkloadPattern};
+use isthmus_core::{Encapsulation, Identity, Labels, Platform, WorkloadKey, WorkloadName, WorkloadPattern};
 use isthmus_store::{Entry, Event};
 use serde::de::DeserializeOwned;
 use std::{
@@ -27,6 +29,8 @@ use std::{
     str::FromStr,
 };
 use uuid::Uuid;
+
+pub(crate) mod plan;
 
 /// A value and the revision of its last change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +49,12 @@ pub(crate) enum ViewKey {
     Block(IpNet),
     Workload(Identity),
     Table(Identity),
+    Network,
+    Bgp,
+    BgpPeer(String),
+    Foreign(IpNet),
+    /// An endpoint of a peer that local rules name; only where packets travel without encapsulation.
+    PeerAddress(IpAddr),
 }
 
 impl fmt::Display for ViewKey {
@@ -56,6 +66,11 @@ impl fmt::Display for ViewKey {
             Self::Block(block) => write!(f, "block/{block}"),
             Self::Table(identity) => write!(f, "table/{identity}"),
             Self::Workload(identity) => write!(f, "workload/{identity}"),
+            Self::Network => f.write_str("network"),
+            Self::Bgp => f.write_str("bgp"),
+            Self::BgpPeer(name) => write!(f, "bgp-peer/{name}"),
+            Self::Foreign(cidr) => write!(f, "foreign/{cidr}"),
+            Self::PeerAddress(address) => write!(f, "peer/{address}"),
         }
     }
 }
@@ -65,6 +80,11 @@ impl FromStr for ViewKey {
 
     fn from_str(text: &str) -> Result<Self, UnknownKey> {
         let unknown = || UnknownKey(text.to_owned());
+        match text {
+            "network" => return Ok(Self::Network),
+            "bgp" => return Ok(Self::Bgp),
+            _ => {}
+        }
         let (kind, name) = text.split_once('/').ok_or_else(unknown)?;
         let identity = || name.parse::<Identity>().map_err(|_why| unknown());
         Ok(match kind {
@@ -77,6 +97,9 @@ impl FromStr for ViewKey {
             "block" => Self::Block(name.parse().map_err(|_why| unknown())?),
             "table" => Self::Table(identity()?),
             "workload" => Self::Workload(identity()?),
+            "bgp-peer" => Self::BgpPeer(name.to_owned()),
+            "foreign" => Self::Foreign(name.parse().map_err(|_why| unknown())?),
+            "peer" => Self::PeerAddress(name.parse().map_err(|_why| unknown())?),
             _ => return Err(unknown()),
         })
     }
@@ -100,11 +123,20 @@ pub(crate) struct Changes {
     pub(crate) tables: HashSet<Identity>,
     /// Identities whose name or labels changed.
     pub(crate) workloads: HashSet<Identity>,
+    /// Something that [`plan`] looks at changed.
+    pub(crate) plans: bool,
+    /// Addresses that an endpoint got or lost, with its identity; only without encapsulation.
+    pub(crate) addresses: BTreeSet<(IpAddr, Identity)>,
 }
 
 impl Changes {
     pub(crate) fn is_empty(&self) -> bool {
-        !self.all && self.shared.is_empty() && self.tables.is_empty() && self.workloads.is_empty()
+        !self.all
+            && !self.plans
+            && self.shared.is_empty()
+            && self.tables.is_empty()
+            && self.workloads.is_empty()
+            && self.addresses.is_empty()
     }
 }
 
@@ -133,6 +165,9 @@ pub(crate) struct View {
     /// By `NODE/ID`.
     pub(crate) endpoints: BTreeMap<String, Versioned<StoredEndpoint>>,
     pub(crate) policies: BTreeMap<String, Versioned<StoredPolicy>>,
+    pub(crate) bgp_peers: BTreeMap<String, Versioned<StoredBgpPeer>>,
+    /// `None` until somebody sets it: everything as its default.
+    pub(crate) network: Option<Versioned<StoredNetwork>>,
     pub(crate) tables: Tables,
     app_names: HashMap<String, BTreeSet<Uuid>>,
     identities_of: HashMap<Uuid, BTreeSet<Identity>>,
@@ -179,12 +214,14 @@ impl View {
         match kind {
             prefix::CLUSTER => read(entry, |value| self.put_cluster(name, value, changes)),
             prefix::POOL => read(entry, |value: Versioned<StoredPool>| {
+                changes.plans = true;
                 let held = self.pools.insert(name.to_owned(), value.clone());
                 for pool in held.iter().chain([&value]) {
                     changes.shared.insert(ViewKey::Pool(pool.value.cluster.clone(), name.to_owned()));
                 }
             }),
             prefix::NODE => read(entry, |value| {
+                changes.plans = true;
                 self.nodes.insert(name.to_owned(), value);
                 changes.shared.insert(ViewKey::Node(name.to_owned()));
             }),
@@ -205,8 +242,17 @@ impl View {
                     self.put_workload(uuid, value, changes);
                 }
             }),
-            prefix::ENDPOINT => read(entry, |value| self.put_endpoint(name, value)),
+            prefix::ENDPOINT => read(entry, |value| self.put_endpoint(name, value, changes)),
             prefix::POLICY => read(entry, |value| self.put_policy(name, value)),
+            prefix::BGP_PEER => read(entry, |value| {
+                self.bgp_peers.insert(name.to_owned(), value);
+                changes.plans = true;
+            }),
+            prefix::NETWORK if key == kinds::NETWORK_KEY => read(entry, |value| {
+                self.network = Some(value);
+                // Which addresses agents hold depends on it, too.
+                changes.all = true;
+            }),
             _ => {}
         }
     }
@@ -216,16 +262,19 @@ impl View {
         match kind {
             prefix::CLUSTER => {
                 self.clusters.remove(name);
+                changes.plans = true;
                 self.tables.remove_cluster(name);
                 changes.shared.insert(ViewKey::Cluster(name.to_owned()));
                 self.touch_names(name, changes);
             }
             prefix::POOL => {
+                changes.plans = true;
                 if let Some(pool) = self.pools.remove(name) {
                     changes.shared.insert(ViewKey::Pool(pool.value.cluster, name.to_owned()));
                 }
             }
             prefix::NODE => {
+                changes.plans = true;
                 self.nodes.remove(name);
                 changes.shared.insert(ViewKey::Node(name.to_owned()));
             }
@@ -249,8 +298,16 @@ impl View {
                     self.delete_workload(uuid, changes);
                 }
             }
-            prefix::ENDPOINT => self.delete_endpoint(name),
+            prefix::ENDPOINT => self.delete_endpoint(name, changes),
             prefix::POLICY => self.delete_policy(name),
+            prefix::BGP_PEER => {
+                self.bgp_peers.remove(name);
+                changes.plans = true;
+            }
+            prefix::NETWORK if key == kinds::NETWORK_KEY => {
+                self.network = None;
+                changes.all = true;
+            }
             _ => {}
         }
     }
@@ -258,6 +315,10 @@ impl View {
     fn put_cluster(&mut self, name: &str, value: Versioned<StoredCluster>, changes: &mut Changes) {
         self.tables.put_cluster(name, value.value.default_verdict(), value.value.deny_answer());
         self.clusters.insert(name.to_owned(), value);
+        changes.plans = true;
+        // Ranges of another network are no pools for agents.
+        let pools = self.pools.iter().filter(|(_, pool)| pool.value.cluster == name);
+        changes.shared.extend(pools.map(|(pool, _)| ViewKey::Pool(name.to_owned(), pool.clone())));
         changes.shared.insert(ViewKey::Cluster(name.to_owned()));
         self.touch_names(name, changes);
     }
@@ -278,6 +339,7 @@ impl View {
             self.identities_of.entry(workload).or_default().insert(identity);
             if let Some(held) = self.workloads.get(&workload) {
                 self.tables.put_identity(identity, workload, &held.value.cluster);
+                changes.plans |= self.is_external(&held.value.cluster);
             }
         }
         self.identities.insert(identity, value);
@@ -293,6 +355,11 @@ impl View {
                 self.identities_of.remove(&held.value.workload);
             }
         }
+        let external = self
+            .workloads
+            .get(&held.value.workload)
+            .is_some_and(|workload| self.is_external(&workload.value.cluster));
+        changes.plans |= external;
         self.tables.remove_identity(identity);
         changes.workloads.insert(identity);
     }
@@ -307,11 +374,13 @@ impl View {
             self.tables.put_identity(*identity, uuid, &value.value.cluster);
             changes.workloads.insert(*identity);
         }
+        changes.plans |= self.is_external(&value.value.cluster);
         self.workloads.insert(uuid, value);
     }
 
     fn delete_workload(&mut self, uuid: Uuid, changes: &mut Changes) {
         let Some(held) = self.workloads.remove(&uuid) else { return };
+        changes.plans |= self.is_external(&held.value.cluster);
         self.forget_app(&held.value.app, uuid);
         for identity in self.identities_of.get(&uuid).into_iter().flatten() {
             self.tables.remove_identity(*identity);
@@ -328,8 +397,9 @@ impl View {
         }
     }
 
-    fn put_endpoint(&mut self, name: &str, value: Versioned<StoredEndpoint>) {
-        self.delete_endpoint(name);
+    fn put_endpoint(&mut self, name: &str, value: Versioned<StoredEndpoint>, changes: &mut Changes) {
+        self.delete_endpoint(name, changes);
+        self.note_addresses(&value.value, changes);
         self.endpoints_of.entry(value.value.workload).or_default().insert(name.to_owned());
         for address in &value.value.addresses {
             self.addresses.insert(*address, name.to_owned());
@@ -337,8 +407,17 @@ impl View {
         self.endpoints.insert(name.to_owned(), value);
     }
 
-    fn delete_endpoint(&mut self, name: &str) {
+    fn note_addresses(&self, endpoint: &StoredEndpoint, changes: &mut Changes) {
+        if self.is_native()
+            && let Ok(identity) = Identity::new(endpoint.identity)
+        {
+            changes.addresses.extend(endpoint.addresses.iter().map(|address| (*address, identity)));
+        }
+    }
+
+    fn delete_endpoint(&mut self, name: &str, changes: &mut Changes) {
         let Some(held) = self.endpoints.remove(name) else { return };
+        self.note_addresses(&held.value, changes);
         remove_from(&mut self.endpoints_of, held.value.workload, name);
         for address in &held.value.addresses {
             if self.addresses.get(address).is_some_and(|holder| holder == name) {
@@ -372,6 +451,38 @@ impl View {
     /// Platform of a cluster; `standalone` if there is no such cluster.
     pub(crate) fn platform(&self, cluster: &str) -> Platform {
         self.clusters.get(cluster).map_or(Platform::Standalone, |cluster| cluster.value.platform())
+    }
+
+    /// Whether a cluster has no agents of ours.
+    pub(crate) fn is_external(&self, cluster: &str) -> bool {
+        self.clusters.get(cluster).is_some_and(|held| held.value.external)
+    }
+
+    /// The identity of what comes from an external cluster.
+    pub(crate) fn external_identity(&self, cluster: &str) -> Option<Identity> {
+        let cluster_name = cluster.parse().ok()?;
+        let key = WorkloadKey { cluster: cluster_name, id: kinds::external_id(cluster) };
+        self.identities_of(key.uuid()).next()
+    }
+
+    /// Whether packets travel without encapsulation, between some nodes at least.
+    pub(crate) fn is_native(&self) -> bool {
+        self.network.as_ref().is_some_and(|held| held.value.encapsulation() != Encapsulation::Always)
+    }
+
+    /// Addresses of the endpoints with an identity.
+    pub(crate) fn addresses_of(&self, identity: Identity) -> impl Iterator<Item = IpAddr> + '_ {
+        let workload = self.live_identity(identity).map(|held| held.workload);
+        let endpoints = workload.into_iter().flat_map(|workload| self.endpoints_of(workload));
+        endpoints
+            .filter(move |(_, endpoint)| endpoint.identity == identity.number())
+            .flat_map(|(_, endpoint)| endpoint.addresses.iter().copied())
+    }
+
+    /// Who has an address: the identity and the node.
+    pub(crate) fn holder_of(&self, address: IpAddr) -> Option<(Identity, &str)> {
+        let endpoint = &self.endpoints.get(self.addresses.get(&address)?)?.value;
+        Some((Identity::new(endpoint.identity).ok()?, &endpoint.node))
     }
 
     /// Full name of a workload, if it is known.
@@ -513,8 +624,11 @@ impl View {
     /// Every key that all agents hold.
     pub(crate) fn shared_keys(&self) -> impl Iterator<Item = ViewKey> + '_ {
         let clusters = self.clusters.keys().cloned().map(ViewKey::Cluster);
-        let pools =
-            self.pools.iter().map(|(name, pool)| ViewKey::Pool(pool.value.cluster.clone(), name.clone()));
+        let pools = self
+            .pools
+            .iter()
+            .filter(|(_, pool)| !self.is_external(&pool.value.cluster))
+            .map(|(name, pool)| ViewKey::Pool(pool.value.cluster.clone(), name.clone()));
         let nodes = self.nodes.keys().cloned().map(ViewKey::Node);
         clusters.chain(pools).chain(nodes).chain(self.blocks.keys().copied().map(ViewKey::Block))
     }

@@ -4,6 +4,8 @@
 
 #[path = "server/agent.rs"]
 mod agent;
+#[path = "server/bgp.rs"]
+mod bgp;
 #[path = "server/cf.rs"]
 mod cf;
 #[path = "server/rest.rs"]

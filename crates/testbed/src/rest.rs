@@ -54,12 +54,13 @@ impl Rest {
 
     pub(crate) fn create_cluster(&self, name: &str, platform: &str) -> anyhow::Result<Value> {
         let default = Some("closed".to_owned());
-        let spec = ClusterSpec { platform: platform.to_owned(), default, deny: None };
+        let spec = ClusterSpec { platform: platform.to_owned(), default, ..ClusterSpec::default() };
         self.create("/api/v1/clusters", name, spec)
     }
 
     pub(crate) fn create_pool(&self, name: &str, cluster: &str, cidr: &str) -> anyhow::Result<Value> {
-        let spec = PoolSpec { cluster: cluster.to_owned(), cidrs: vec![cidr.to_owned()], block_len: None };
+        let spec =
+            PoolSpec { cluster: cluster.to_owned(), cidrs: vec![cidr.to_owned()], ..PoolSpec::default() };
         self.create("/api/v1/pools", name, spec)
     }
 

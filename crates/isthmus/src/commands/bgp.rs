@@ -25,12 +25,20 @@ use tokio::{
     sync::mpsc,
 };
 
+mod peer;
+
 /// Where GoBGP's API is unless told otherwise.
 const API: &str = "127.0.0.1:50051";
 
 /// What can be done with BGP.
 #[derive(Debug, clap::Subcommand)]
 pub enum BgpCommand {
+    /// Makes and shows BGP neighbours of the nodes.
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  isthmus bgp peer create tor-a --address 192.0.2.1 --as 65000 --node-label rack=a\n  isthmus bgp peer list"
+    )]
+    Peer(peer::PeerCommand),
     /// Runs a speaker or route reflector with GoBGP's configuration, in the foreground.
     Run(RunArgs),
     /// Shows all neighbours, and why a session is not up.
@@ -164,13 +172,14 @@ pub struct RoutesArgs {
 pub fn run(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure> {
     match command {
         BgpCommand::Run(args) => speaker(&args, session),
+        BgpCommand::Peer(command) => super::wait(peer::run(command, session)),
         other => super::wait(ask(other, session)),
     }
 }
 
 async fn ask(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure> {
     match command {
-        BgpCommand::Run(_) => Ok(Exit::Yes),
+        BgpCommand::Run(_) | BgpCommand::Peer(_) => Ok(Exit::Yes),
         BgpCommand::Summary { speaker, output } => summary(&speaker, &output, session).await,
         BgpCommand::Neighbor { address, speaker, output } => {
             let mut client = speaker.client().await?;

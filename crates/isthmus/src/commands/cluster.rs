@@ -1,7 +1,8 @@
 //! `isthmus cluster`: installations of platforms.
 
-use super::Session;
+use super::{Change, MaybeAsn, Session, text};
 use crate::{
+    api::escape,
     failure::{Exit, Failure},
     output::{Column, OutputArgs, View},
     selector::Selector,
@@ -14,7 +15,7 @@ use isthmus_core::Platform;
 pub enum ClusterCommand {
     /// Makes a cluster.
     #[command(
-        after_help = "Examples:\n  isthmus cluster create red --platform kubernetes\n  isthmus cluster create blue --platform nomad --default closed --deny reject"
+        after_help = "Examples:\n  isthmus cluster create red --platform kubernetes\n  isthmus cluster create blue --platform nomad --default closed --deny reject\n  isthmus cluster create red --platform kubernetes --as 64512\n  isthmus cluster create dcos --platform mesos --external"
     )]
     Create {
         /// Its name.
@@ -28,9 +29,35 @@ pub enum ClusterCommand {
         /// How a denied packet is answered; else as the platform's users expect.
         #[arg(long, value_parser = ["drop", "reject"])]
         deny: Option<String>,
+        /// AS number of its nodes, which then speak BGP.
+        #[arg(long = "as", value_name = "AS", value_parser = asn)]
+        asn: Option<u32>,
+        /// Which of its nodes are BGP neighbours by themselves; full-mesh if absent.
+        #[arg(long, value_parser = ["full-mesh", "none"])]
+        topology: Option<String>,
+        /// It has no agents of ours: its pools are ranges of another network.
+        #[arg(long)]
+        external: bool,
         /// Labels: k=v.
         #[arg(long, value_name = "K=V", value_parser = super::label)]
         label: Vec<(String, String)>,
+        /// Only says what would happen.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Sets how the nodes of a cluster speak BGP.
+    #[command(
+        after_help = "Examples:\n  isthmus cluster set red --as 64512\n  isthmus cluster set red --as 64512 --topology none\n  isthmus cluster set red --as none"
+    )]
+    Set {
+        /// Its name.
+        name: String,
+        /// AS number of its nodes, which then speak BGP; none ends that.
+        #[arg(long = "as", value_name = "AS")]
+        asn: Option<MaybeAsn>,
+        /// Which of its nodes are BGP neighbours by themselves.
+        #[arg(long, value_parser = ["full-mesh", "none"], required_unless_present = "asn")]
+        topology: Option<String>,
         /// Only says what would happen.
         #[arg(long)]
         dry_run: bool,
@@ -69,16 +96,42 @@ fn platform(text: &str) -> Result<Platform, String> {
     text.parse().map_err(|why: isthmus_core::PlatformError| why.to_string())
 }
 
+fn asn(text: &str) -> Result<u32, String> {
+    text.parse().map(isthmus_core::Asn::number).map_err(|why: isthmus_core::AsnError| why.to_string())
+}
+
 /// Does what is said.
 pub async fn run(command: ClusterCommand, session: &mut Session) -> Result<Exit, Failure> {
     let server = session.server()?;
     match command {
-        ClusterCommand::Create { name, platform, default, deny, label, dry_run } => {
-            let spec = ClusterSpec { platform: platform.to_string(), default, deny };
+        ClusterCommand::Create { name, platform, default, deny, asn, topology, external, label, dry_run } => {
+            let spec = ClusterSpec { platform: platform.to_string(), default, deny, asn, topology, external };
             let draft = Draft { name: name.clone(), labels: label.into_iter().collect(), spec };
             let made: Resource<ClusterSpec> = server.create("clusters", &draft, dry_run).await?;
             writeln!(session.out, "{}", made.name)?;
             session.created("cluster", &name, made.revision, dry_run);
+        }
+        ClusterCommand::Set { name, asn, topology, dry_run } => {
+            let held: Resource<ClusterSpec> = server.one("clusters", &name).await?;
+            // What is as the platform's users expect stays so, rather than becoming a wish of its own.
+            let wish = |said: &Option<String>, of: fn(Platform) -> &'static str| {
+                said.clone().filter(|said| *said != in_force(None, &held.spec.platform, of))
+            };
+            let spec = ClusterSpec {
+                default: wish(&held.spec.default, default_word),
+                deny: wish(&held.spec.deny, deny_word),
+                asn: asn.map_or(held.spec.asn, |asn| asn.0),
+                topology: topology.or_else(|| held.spec.topology.clone()),
+                ..held.spec.clone()
+            };
+            let draft = Draft { name: name.clone(), labels: held.labels.clone(), spec };
+            let path = format!("clusters/{}", escape(&name));
+            let made: Resource<ClusterSpec> = server.replace(&path, &draft, held.revision, dry_run).await?;
+            let changes = [
+                Change::new("AS", text(held.spec.asn.as_ref()), text(made.spec.asn.as_ref())),
+                Change::new("topology", text(held.spec.topology.as_ref()), text(made.spec.topology.as_ref())),
+            ];
+            session.set(&format!("cluster {name}"), &changes, &undo_set(&held), dry_run);
         }
         ClusterCommand::List { output, selector } => {
             let selector = Selector::parse(&selector)?;
@@ -96,17 +149,27 @@ pub async fn run(command: ClusterCommand, session: &mut Session) -> Result<Exit,
     Ok(Exit::Yes)
 }
 
+fn undo_set(cluster: &Resource<ClusterSpec>) -> String {
+    let asn = cluster.spec.asn.map_or_else(|| "none".to_owned(), |asn| asn.to_string());
+    let topology =
+        cluster.spec.topology.as_ref().map(|word| format!(" --topology {word}")).unwrap_or_default();
+    format!("isthmus cluster set {} --as {asn}{topology}", cluster.name)
+}
+
 fn undo(cluster: &Resource<ClusterSpec>) -> String {
     let flag = |name: &str, value: &Option<String>| {
         value.as_ref().map(|value| format!(" --{name} {value}")).unwrap_or_default()
     };
     let spec = &cluster.spec;
     format!(
-        "isthmus cluster create {} --platform {}{}{}",
+        "isthmus cluster create {} --platform {}{}{}{}{}{}",
         cluster.name,
         spec.platform,
         flag("default", &spec.default),
-        flag("deny", &spec.deny)
+        flag("deny", &spec.deny),
+        flag("as", &spec.asn.map(|asn| asn.to_string())),
+        flag("topology", &spec.topology),
+        if spec.external { " --external" } else { "" }
     )
 }
 
@@ -139,6 +202,9 @@ fn view() -> View<Resource<ClusterSpec>> {
                 in_force(row.spec.default.as_ref(), &row.spec.platform, default_word)
             }),
             Column::new("DENY", |row| in_force(row.spec.deny.as_ref(), &row.spec.platform, deny_word)),
+            Column::wide("AS", |row| text(row.spec.asn.as_ref())),
+            Column::wide("TOPOLOGY", |row| text(row.spec.topology.as_ref())),
+            Column::wide("EXTERNAL", |row| if row.spec.external { "yes" } else { "" }.to_owned()),
             Column::wide("UUID", |row| row.uuid.to_string()),
             Column::wide("LABELS", |row| super::labels(&row.labels)),
             Column::wide("REVISION", |row| row.revision.to_string()),

@@ -172,7 +172,7 @@ mod tests {
             spec: PoolSpec {
                 cluster: "red".into(),
                 cidrs: vec!["10.64.0.0/19".into(), "10.70.0.0/26".into(), "nonsense".into()],
-                block_len: None,
+                ..PoolSpec::default()
             },
         };
         let block = |pool: &str, used| Resource {

@@ -1,12 +1,13 @@
 //! `isthmus node`: hosts.
 
-use super::Session;
+use super::{Change, MaybeAsn, Session, text};
 use crate::{
+    api::escape,
     failure::{Exit, Failure},
     output::{Column, OutputArgs, View},
     selector::Selector,
 };
-use isthmus_api::rest::{NodeSpec, Resource};
+use isthmus_api::rest::{Draft, NodeSettings, NodeSpec, Resource};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What can be done with nodes.
@@ -30,6 +31,30 @@ pub enum NodeCommand {
         /// Form of the output.
         #[command(flatten)]
         output: OutputArgs,
+    },
+    /// Sets labels of a node, and how it speaks BGP.
+    #[command(
+        after_help = "Examples:\n  isthmus node set diego-13 --label rack=a\n  isthmus node set diego-13 --as 64601\n  isthmus node set diego-1 --reflector 10.0.0.1\n  isthmus node set diego-1 --reflector none --unlabel rack\n\n\
+        Where an AS has reflectors, its other nodes have no neighbours but them."
+    )]
+    Set {
+        /// Name of the node.
+        name: String,
+        /// Its own AS number, where it is another than its cluster's; none takes it away.
+        #[arg(long = "as", value_name = "AS")]
+        asn: Option<MaybeAsn>,
+        /// Makes it a route reflector with this cluster id, a dotted quad; none ends that.
+        #[arg(long, value_name = "CLUSTER-ID")]
+        reflector: Option<String>,
+        /// Labels to set: k=v.
+        #[arg(long, value_name = "K=V", value_parser = super::label)]
+        label: Vec<(String, String)>,
+        /// Labels to take away.
+        #[arg(long, value_name = "K")]
+        unlabel: Vec<String>,
+        /// Only says what would happen.
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Forgets a node that is gone for good: frees its blocks and endpoints.
     #[command(
@@ -62,6 +87,27 @@ pub async fn run(command: NodeCommand, session: &mut Session) -> Result<Exit, Fa
             let node = session.server()?.one::<NodeSpec>("nodes", &name).await?;
             view().show(&mut *session.out, &output, node)?;
         }
+        NodeCommand::Set { name, asn, reflector, label, unlabel, dry_run } => {
+            let server = session.server()?;
+            let held = server.one::<NodeSpec>("nodes", &name).await?;
+            let mut labels = held.labels.clone();
+            labels.retain(|key, _| !unlabel.contains(key));
+            labels.extend(label);
+            let spec = NodeSettings {
+                asn: asn.map_or(held.spec.asn, |asn| asn.0),
+                reflector: reflector.or_else(|| held.spec.reflector.clone()).filter(|id| id != "none"),
+            };
+            let changes = [
+                Change::new("AS", text(held.spec.asn.as_ref()), text(spec.asn.as_ref())),
+                Change::new("reflector", text(held.spec.reflector.as_ref()), text(spec.reflector.as_ref())),
+                Change::new("labels", super::labels(&held.labels), super::labels(&labels)),
+            ];
+            let undo = undo(&held, &labels);
+            let draft = Draft { name: name.clone(), labels, spec };
+            let path = format!("nodes/{}", escape(&name));
+            let _made: serde_json::Value = server.replace(&path, &draft, held.revision, dry_run).await?;
+            session.set(&format!("node {name}"), &changes, &undo, dry_run);
+        }
         NodeCommand::Delete { name, yes, dry_run } => {
             let server = session.server()?;
             let node = server.one::<NodeSpec>("nodes", &name).await?;
@@ -76,6 +122,23 @@ pub async fn run(command: NodeCommand, session: &mut Session) -> Result<Exit, Fa
         NodeCommand::Cleanup(args) => return super::daemon::cleanup(&args, session),
     }
     Ok(Exit::Yes)
+}
+
+fn undo(held: &Resource<NodeSpec>, labels: &std::collections::BTreeMap<String, String>) -> String {
+    let none = || "none".to_owned();
+    let mut line = format!(
+        "isthmus node set {} --as {} --reflector {}",
+        held.name,
+        held.spec.asn.map_or_else(none, |asn| asn.to_string()),
+        held.spec.reflector.clone().unwrap_or_else(none)
+    );
+    for (key, value) in held.labels.iter().filter(|(key, value)| labels.get(*key) != Some(*value)) {
+        line.extend([" --label ", key, "=", value]);
+    }
+    for key in labels.keys().filter(|key| !held.labels.contains_key(*key)) {
+        line.extend([" --unlabel ", key]);
+    }
+    line
 }
 
 fn view() -> View<Resource<NodeSpec>> {
@@ -93,6 +156,9 @@ fn view() -> View<Resource<NodeSpec>> {
             Column::wide("NUMBER", |row| row.spec.number.to_string()),
             Column::wide("PORT", |row| row.spec.vxlan_port.to_string()),
             Column::wide("MTU", |row| row.spec.mtu.to_string()),
+            Column::wide("AS", |row| text(row.spec.asn.as_ref())),
+            Column::wide("REFLECTOR", |row| text(row.spec.reflector.as_ref())),
+            Column::wide("LABELS", |row| super::labels(&row.labels)),
             Column::wide("UUID", |row| row.uuid.to_string()),
             Column::wide("PROBLEM", |row| row.spec.problem.clone().unwrap_or_default()),
         ],

@@ -27,6 +27,9 @@ pub enum PoolCommand {
         /// Prefix length of the blocks that nodes lease; 26 if absent.
         #[arg(long, value_name = "BITS")]
         block_len: Option<u8>,
+        /// Of an external cluster: packets from there are the world's, not the cluster's.
+        #[arg(long)]
+        world: bool,
         /// Labels: k=v.
         #[arg(long, value_name = "K=V", value_parser = super::label)]
         label: Vec<(String, String)>,
@@ -68,8 +71,8 @@ pub enum PoolCommand {
 pub async fn run(command: PoolCommand, session: &mut Session) -> Result<Exit, Failure> {
     let server = session.server()?;
     match command {
-        PoolCommand::Create { name, cluster, cidr, block_len, label, dry_run } => {
-            let spec = PoolSpec { cluster, cidrs: cidr, block_len };
+        PoolCommand::Create { name, cluster, cidr, block_len, world, label, dry_run } => {
+            let spec = PoolSpec { cluster, cidrs: cidr, block_len, world };
             let draft = Draft { name: name.clone(), labels: label.into_iter().collect(), spec };
             let made: Resource<PoolSpec> = server.create("pools", &draft, dry_run).await?;
             writeln!(session.out, "{}", made.name)?;
@@ -94,7 +97,8 @@ pub async fn run(command: PoolCommand, session: &mut Session) -> Result<Exit, Fa
 fn undo(pool: &Resource<PoolSpec>) -> String {
     let cidrs: String = pool.spec.cidrs.iter().flat_map(|cidr| [" --cidr ", cidr]).collect();
     let block = pool.spec.block_len.map(|len| format!(" --block-len {len}")).unwrap_or_default();
-    format!("isthmus pool create {} --cluster {}{cidrs}{block}", pool.name, pool.spec.cluster)
+    let world = if pool.spec.world { " --world" } else { "" };
+    format!("isthmus pool create {} --cluster {}{cidrs}{block}{world}", pool.name, pool.spec.cluster)
 }
 
 fn view() -> View<Resource<PoolSpec>> {
@@ -103,7 +107,7 @@ fn view() -> View<Resource<PoolSpec>> {
             Column::new("POOL", |row: &Resource<PoolSpec>| row.name.clone()),
             Column::new("CLUSTER", |row| row.spec.cluster.clone()),
             Column::new("CIDRS", |row| row.spec.cidrs.join(",")),
-            Column::new("BLOCK", |row| format!("/{}", row.spec.block_len.unwrap_or(26))),
+            Column::new("BLOCK", |row| row.spec.block_len.map(|len| format!("/{len}")).unwrap_or_default()),
             Column::wide("UUID", |row| row.uuid.to_string()),
             Column::wide("LABELS", |row| super::labels(&row.labels)),
             Column::wide("REVISION", |row| row.revision.to_string()),

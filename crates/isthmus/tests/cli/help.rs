@@ -4,7 +4,7 @@ use super::rig::{Ran, isthmus, run};
 use std::process::{Command, Stdio};
 
 /// Every command that has a help of its own.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 32] = [
     "",
     "status",
     "why",
@@ -20,11 +20,15 @@ const COMMANDS: [&str; 28] = [
     "app show",
     "endpoint list",
     "node list",
+    "node set",
     "node delete",
+    "network set",
+    "bgp peer create",
     "node cleanup",
     "ipam show",
     "cluster",
     "cluster create",
+    "cluster set",
     "cluster delete",
     "pool create",
     "server",

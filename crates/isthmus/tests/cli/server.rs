@@ -124,3 +124,89 @@ fn the_flag_comes_before_the_environment() {
     let ran = server.run("--server 127.0.0.1:1 app list");
     assert_eq!(ran.exit, Some(3), "{}", ran.err);
 }
+
+#[test]
+fn the_networks_setting_is_shown_set_and_taken_back() {
+    let server = Real::new();
+    assert_eq!(
+        server.run("network show").out,
+        "encapsulation  always\nsource-check   strict\nrevision       0\n"
+    );
+    let ran = server.run("network set --encapsulation never --source-check loose");
+    assert_eq!(
+        ran.err,
+        "✔ network: encapsulation always -> never, source check strict -> loose   \
+         undo: isthmus network set --encapsulation always --source-check strict\n"
+    );
+    let ran = server.run("network set --encapsulation never");
+    assert_eq!(ran.err, "✔ network is so already; nothing was changed\n");
+    assert!(server.run("network set --source-check strict --dry-run").err.ends_with("nothing was changed\n"));
+    assert!(server.run("network show -o json").out.contains("\"sourceCheck\": \"loose\""));
+    assert_eq!(server.run("network set").exit, Some(2));
+    assert_eq!(server.run("network set --encapsulation maybe").exit, Some(2));
+}
+
+#[test]
+fn a_cluster_gets_an_as_and_loses_it() {
+    let server = Real::new();
+    assert_eq!(server.run("cluster create red --platform k8s --as 64512").exit, Some(0));
+    let ran = server.run("cluster set red --topology none");
+    assert_eq!(
+        ran.err,
+        "✔ cluster red: topology full-mesh -> none   undo: isthmus cluster set red --as 64512 --topology full-mesh\n"
+    );
+    assert!(server.run("cluster show red -o json").out.contains("\"asn\": 64512"));
+    let ran = server.run("cluster set red --as none");
+    assert!(ran.err.starts_with("✔ cluster red: AS 64512 -> none"), "{}", ran.err);
+    let ran = server.run("cluster create blue --platform k8s --as 23456");
+    assert_eq!(ran.exit, Some(2));
+    assert!(ran.err.contains("reserved"), "{}", ran.err);
+    let ran = server.run("cluster create dcos --platform mesos --external");
+    assert_eq!(ran.exit, Some(0), "{}", ran.err);
+    assert_eq!(server.run("pool create dcos --cluster dcos --cidr 192.168.128.0/17").exit, Some(0));
+    assert!(server.run("app list").out.contains("mesos:external/dcos@dcos"));
+    let ran = server.run("node set nobody --label rack=a");
+    assert_eq!(ran.exit, Some(2));
+    assert!(ran.err.starts_with("error[ISE-0002]: there is no node nobody"), "{}", ran.err);
+}
+
+#[test]
+fn a_bgp_peer_is_made_without_its_password_in_sight() {
+    let server = Real::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("password");
+    std::fs::write(&file, "sesame-street\n").unwrap();
+    let line = format!(
+        "bgp peer create tor --address 192.0.2.1 --as 65000 --node-label rack=a --import 10.0.0.0/8=8..24 --ttl-security --password-file {}",
+        file.display()
+    );
+    let ran = server.run(&line);
+    assert_eq!((ran.exit, ran.out.as_str()), (Some(0), "tor\n"), "{}", ran.err);
+    assert_eq!(ran.err, "✔ bgp peer tor created at revision 1   undo: isthmus bgp peer delete tor\n");
+    assert_eq!(
+        server.run("bgp peer list").out,
+        "PEER  ADDRESS    AS     NODES   IMPORT            EXPORT\n\
+         tor   192.0.2.1  65000  rack=a  10.0.0.0/8=8..24  blocks\n"
+    );
+    for line in ["bgp peer show tor -o wide", "bgp peer list -o wide", "bgp peer show tor -o json"] {
+        let ran = server.run(line);
+        assert_eq!(ran.exit, Some(0));
+        assert!(!ran.out.contains("sesame"), "{}", ran.out);
+    }
+    assert!(server.run("bgp peer show tor -o json").out.contains("\"passwordSet\": true"));
+    let ran = server.run("bgp peer create bad --address 192.0.2.256 --hold 2 --dry-run");
+    assert_eq!(ran.exit, Some(2));
+    assert!(ran.err.starts_with("error[ISE-0801]: bgpPeer bad cannot be:\n  address: "), "{}", ran.err);
+    assert!(ran.err.contains("\n  holdSeconds: 2 is not from 3 to 65535\n"), "{}", ran.err);
+    assert_eq!(
+        server.run("bgp peer create x --address 192.0.2.9 --password-file /nonexistent").exit,
+        Some(2)
+    );
+    let ran = server.run("bgp peer delete tor");
+    assert_eq!(
+        ran.err,
+        "✔ bgp peer tor deleted   undo: isthmus bgp peer create tor --address 192.0.2.1 --as 65000 \
+         --node-label rack=a --password-file FILE --import 10.0.0.0/8=8..24 --ttl-security\n"
+    );
+    assert_eq!(server.run("bgp peer show tor").exit, Some(2));
+}

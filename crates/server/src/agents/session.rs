@@ -7,7 +7,10 @@ use super::{Agents, Live, LiveState, Question, WireError, endpoints, requests, w
 use crate::{
     problem::{Code, chain},
     registry::lock,
-    view::{Changes, View, ViewKey},
+    view::{
+        Changes, View, ViewKey,
+        plan::{self, Plan},
+    },
 };
 use isthmus_api::{
     local::Flow,
@@ -138,6 +141,7 @@ impl Session {
             sent: HashMap::new(),
             peers: HashMap::new(),
             named: HashMap::new(),
+            plan: Plan::default(),
         };
         let mut writer = self.agents.tasks.spawn(endpoints::write(Arc::clone(&shared), endpoint_queue));
         let mut written = false;
@@ -277,6 +281,8 @@ struct Pusher {
     peers: HashMap<Identity, Arc<[Identity]>>,
     /// By how many tables of the scope an identity is named.
     named: HashMap<Identity, u32>,
+    /// What is the node's own.
+    plan: Plan,
 }
 
 /// Something wakes the pusher.
@@ -351,7 +357,15 @@ impl Pusher {
             dirty.all = true;
             return;
         }
+        dirty.plan |= changes.plans;
         dirty.keys.extend(changes.shared.iter().cloned());
+        let addresses = changes
+            .addresses
+            .iter()
+            .map(|(address, identity)| (ViewKey::PeerAddress(*address), self.named.contains_key(identity)));
+        dirty.keys.extend(
+            addresses.filter(|(key, named)| *named || self.sent.contains_key(key)).map(|(key, _)| key),
+        );
         // Whichever of the two sets is smaller is walked.
         if changes.tables.len() < self.scope.len() {
             let own = changes.tables.iter().filter(|identity| self.scope.contains(identity));
@@ -387,6 +401,9 @@ impl Pusher {
             for identity in tables {
                 self.retable(identity, &mut keys);
             }
+            if dirty.plan {
+                self.replan(&mut keys);
+            }
             self.send_keys(keys.into_iter().collect()).await?;
         }
         self.synced().await
@@ -418,7 +435,15 @@ impl Pusher {
         for identity in wanted {
             self.retable(identity, &mut keys);
         }
+        self.replan(&mut keys);
         self.send_keys(keys.into_iter().collect()).await
+    }
+
+    /// Works out anew what is the node's own.
+    fn replan(&mut self, keys: &mut BTreeSet<ViewKey>) {
+        keys.extend(self.plan.keys().cloned());
+        self.plan = plan::of_node(&self.shared.agents.registry.view(), self.shared.node.as_str());
+        keys.extend(self.plan.keys().cloned());
     }
 
     /// An identity came, went or has another table: notes its keys, and those of the peers that its table names.
@@ -441,7 +466,11 @@ impl Pusher {
             None => self.peers.remove(&identity),
         };
         for peer in peers.iter().flat_map(|peers| peers.iter()) {
-            *self.named.entry(*peer).or_default() += 1;
+            let count = self.named.entry(*peer).or_default();
+            *count += 1;
+            if *count == 1 {
+                self.note_members(*peer, keys);
+            }
             if !self.sent.contains_key(&ViewKey::Workload(*peer)) {
                 keys.insert(ViewKey::Workload(*peer));
             }
@@ -452,7 +481,16 @@ impl Pusher {
             if *count == 0 {
                 self.named.remove(peer);
                 keys.insert(ViewKey::Workload(*peer));
+                self.note_members(*peer, keys);
             }
+        }
+    }
+
+    /// An identity is named now, or no longer: so are its members.
+    fn note_members(&self, identity: Identity, keys: &mut BTreeSet<ViewKey>) {
+        let view = self.shared.agents.registry.view();
+        if view.is_native() {
+            keys.extend(view.addresses_of(identity).map(ViewKey::PeerAddress));
         }
     }
 
@@ -476,14 +514,30 @@ impl Pusher {
         let wanted = match key {
             ViewKey::Table(identity) => self.scope.contains(identity),
             ViewKey::Workload(identity) => self.wants_name(*identity),
+            ViewKey::PeerAddress(address) => {
+                view.is_native()
+                    && view.holder_of(*address).is_some_and(|(identity, node)| {
+                        node != self.shared.node.as_str() && self.named.contains_key(&identity)
+                    })
+            }
             _ => true,
         };
-        let version = if wanted { wire::version(view, key) } else { None };
+        let planned = self.plan.get(key);
+        let version = match planned {
+            Some((version, _)) => Some(*version),
+            None if wanted => wire::version(view, key),
+            None => None,
+        };
         if version == self.sent.get(key).copied() {
             return None;
         }
         if let Some(version) = version {
-            let upsert = wire::upsert(view, key)?;
+            let upsert = match planned {
+                Some((revision, value)) => {
+                    stream::Upsert { key: key.to_string(), revision: *revision, value: Some(value.clone()) }
+                }
+                None => wire::upsert(view, key)?,
+            };
             self.sent.insert(key.clone(), version);
             Some(to_agent::Body::Upsert(upsert))
         } else {
@@ -538,12 +592,13 @@ struct Dirty {
     scope: bool,
     keys: BTreeSet<ViewKey>,
     tables: BTreeSet<Identity>,
+    plan: bool,
     seen: u64,
 }
 
 impl Dirty {
     fn is_nothing(&self) -> bool {
-        !self.all && !self.scope && self.keys.is_empty() && self.tables.is_empty()
+        !self.all && !self.scope && !self.plan && self.keys.is_empty() && self.tables.is_empty()
     }
 
     fn is_some(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Between the stream's messages and our words.
 
 use crate::{
-    kinds::StoredEndpoint,
+    kinds::{StoredEndpoint, StoredPool},
     registry::{NodeDraft, Resolved, WorkloadDraft},
     tables::Compiled,
     view::{View, ViewKey},
@@ -181,12 +181,19 @@ pub(crate) fn version(view: &View, key: &ViewKey) -> Option<u64> {
     match key {
         ViewKey::Cluster(name) => view.clusters.get(name).map(|held| held.revision),
         ViewKey::Pool(cluster, name) => {
-            view.pools.get(name).filter(|held| held.value.cluster == *cluster).map(|held| held.revision)
+            let ours = |pool: &StoredPool| pool.cluster == *cluster && !view.is_external(cluster);
+            view.pools.get(name).filter(|held| ours(&held.value)).map(|held| held.revision)
         }
         ViewKey::Node(name) => view.nodes.get(name).map(|held| held.revision),
         ViewKey::Block(block) => view.blocks.get(block).map(|held| held.revision),
         ViewKey::Table(identity) => view.tables.compiled(*identity).map(|compiled| compiled.version),
         ViewKey::Workload(identity) => workload_version(view, *identity),
+        // The same whenever the address is the same identity's, wherever the endpoint is.
+        ViewKey::PeerAddress(address) => {
+            view.holder_of(*address).map(|(identity, _)| u64::from(identity.number()))
+        }
+        // What is a node's own has its version in the node's plan.
+        ViewKey::Network | ViewKey::Bgp | ViewKey::BgpPeer(_) | ViewKey::Foreign(_) => None,
     }
 }
 
@@ -234,6 +241,11 @@ pub(crate) fn upsert(view: &View, key: &ViewKey) -> Option<stream::Upsert> {
         }
         ViewKey::Table(identity) => Value::Table(table(&*view.tables.compiled(*identity)?)),
         ViewKey::Workload(number) => Value::Workload(identity(view, *number)?),
+        ViewKey::PeerAddress(address) => Value::PeerAddress(stream::PeerAddress {
+            address: address.to_string(),
+            identity: view.holder_of(*address)?.0.number(),
+        }),
+        ViewKey::Network | ViewKey::Bgp | ViewKey::BgpPeer(_) | ViewKey::Foreign(_) => return None,
     };
     Some(stream::Upsert { key: key.to_string(), revision: version(view, key)?, value: Some(value) })
 }
@@ -280,10 +292,26 @@ mod tests {
             "block/10.64.0.0/26",
             "table/00011f",
             "workload/010000",
+            "network",
+            "bgp",
+            "bgp-peer/tor",
+            "bgp-peer/node/n1",
+            "foreign/192.168.128.0/17",
+            "peer/10.64.0.2",
         ] {
             assert_eq!(text.parse::<ViewKey>().unwrap().to_string(), text);
         }
-        for text in ["", "cluster", "bgp/x", "pool/red", "block/red", "table/xyz", "table/1000000"] {
+        for text in [
+            "",
+            "cluster",
+            "bgp/x",
+            "pool/red",
+            "block/red",
+            "foreign/x",
+            "peer/x",
+            "table/xyz",
+            "table/1000000",
+        ] {
             assert!(text.parse::<ViewKey>().is_err(), "{text}");
         }
     }

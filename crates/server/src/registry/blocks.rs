@@ -16,6 +16,8 @@ use std::collections::BTreeSet;
 pub(crate) enum LeaseError {
     #[error("there is no cluster {0}")]
     NoCluster(ClusterName),
+    #[error("cluster {0} is external: its addresses are not ours to give")]
+    External(ClusterName),
     #[error("cluster {0} has no pool")]
     NoPool(ClusterName),
     #[error("pool {pool} has no free block: add a CIDR to it, or use blocks smaller than /{block_len}")]
@@ -35,7 +37,7 @@ impl Fault for LeaseError {
     fn code(&self) -> Code {
         match self {
             Self::NoCluster(_) | Self::NoNode(_) => Code::UnknownName,
-            Self::NoPool(_) | Self::Exhausted { .. } => Code::PoolExhausted,
+            Self::NoPool(_) | Self::External(_) | Self::Exhausted { .. } => Code::PoolExhausted,
             Self::Commit { source, .. } => source.code(),
         }
     }
@@ -173,6 +175,9 @@ impl Registry {
 fn choose(view: &View, cluster: &ClusterName, taken: &BTreeSet<IpNet>) -> Result<Candidate, LeaseError> {
     if !view.clusters.contains_key(cluster.as_str()) {
         return Err(LeaseError::NoCluster(cluster.clone()));
+    }
+    if view.is_external(cluster.as_str()) {
+        return Err(LeaseError::External(cluster.clone()));
     }
     let pools = view.pools.iter().filter(|(_, pool)| pool.value.cluster == cluster.as_str());
     let mut full: Option<(&String, &StoredPool)> = None;

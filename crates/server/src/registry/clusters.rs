@@ -1,11 +1,11 @@
 //! Clusters.
 
-use super::{CommitError, RETRIES_MAX, Registry};
+use super::{CommitError, RETRIES_MAX, Registry, WorkloadDraft, identities::ResolveError};
 use crate::{
     kinds::{self, POOLS_GUARD, StoredCluster},
     problem::{Code, Fault},
 };
-use isthmus_core::{ClusterName, Labels, Platform};
+use isthmus_core::{Asn, ClusterName, Labels, Platform, Topology};
 use isthmus_store::{Compare, Operation, Revision, StoreError, Txn};
 use uuid::Uuid;
 
@@ -17,6 +17,9 @@ pub(crate) struct ClusterDraft {
     pub(crate) platform: Platform,
     pub(crate) closed: Option<bool>,
     pub(crate) reject: Option<bool>,
+    pub(crate) asn: Option<Asn>,
+    pub(crate) topology: Option<Topology>,
+    pub(crate) external: bool,
 }
 
 /// Why a cluster could not be written.
@@ -30,6 +33,16 @@ pub(crate) enum ClusterError {
     Changed { name: ClusterName, wanted: Revision, found: Revision },
     #[error("cluster {name} has {workloads} apps, whose names would change with its platform")]
     PlatformFixed { name: ClusterName, workloads: usize },
+    #[error(
+        "cluster {name} has {users}, so it cannot become external, or cease to be: both need other pools"
+    )]
+    ExternalFixed { name: ClusterName, users: String },
+    #[error("cluster {name} could not get its workload")]
+    Workload {
+        name: ClusterName,
+        #[source]
+        source: Box<ResolveError>,
+    },
     #[error("cluster {name} is in use by {users}")]
     InUse { name: ClusterName, users: String },
     #[error(transparent)]
@@ -39,7 +52,11 @@ pub(crate) enum ClusterError {
 impl Fault for ClusterError {
     fn code(&self) -> Code {
         match self {
-            Self::Exists(_) | Self::Changed { .. } | Self::PlatformFixed { .. } => Code::Conflict,
+            Self::Exists(_)
+            | Self::Changed { .. }
+            | Self::PlatformFixed { .. }
+            | Self::ExternalFixed { .. } => Code::Conflict,
+            Self::Workload { source, .. } => source.code(),
             Self::Missing(_) => Code::NotFound,
             Self::InUse { .. } => Code::ClusterInUse,
             Self::Commit(error) => error.code(),
@@ -49,7 +66,9 @@ impl Fault for ClusterError {
     fn help(&self) -> Option<String> {
         match self {
             Self::Changed { .. } => Some("read it again, and write with the new ETag".to_owned()),
-            Self::PlatformFixed { .. } => Some("make a cluster with another name".to_owned()),
+            Self::PlatformFixed { .. } | Self::ExternalFixed { .. } => {
+                Some("make a cluster with another name".to_owned())
+            }
             Self::InUse { name, .. } => {
                 Some(format!("delete them first: isthmus pool list; isthmus app list (cluster {name})"))
             }
@@ -77,7 +96,37 @@ impl Registry {
         }
         let value = kinds::encode(&stored(draft, Uuid::new_v4()));
         let txn = Txn::new().when(Compare::absent(&key)).then(Operation::put(&key, value));
-        self.commit(txn).await?.map(drop).ok_or_else(exists)
+        self.commit(txn).await?.map(drop).ok_or_else(exists)?;
+        if draft.external { self.allocate_external(&draft.name).await } else { Ok(()) }
+    }
+
+    /// Gives an external cluster its workload, `PLATFORM:external/NAME@NAME`, by which policies name it.
+    async fn allocate_external(&self, name: &ClusterName) -> Result<(), ClusterError> {
+        let draft = WorkloadDraft {
+            cluster: name.clone(),
+            id: kinds::external_id(name.as_str()),
+            group: kinds::EXTERNAL_GROUP.to_owned(),
+            app: name.as_str().to_owned(),
+            labels: Labels::new(),
+        };
+        let resolved = self.resolve_workload(&draft).await;
+        resolved
+            .map(drop)
+            .map_err(|source| ClusterError::Workload { name: name.clone(), source: Box::new(source) })
+    }
+
+    /// As [`Registry::allocate_external`], for clusters whose creation a crash cut short.
+    pub(crate) async fn allocate_externals(&self) -> Result<(), ClusterError> {
+        let bare: Vec<ClusterName> = {
+            let view = self.fresh_view().await?;
+            let external = view.clusters.iter().filter(|(_, held)| held.value.external);
+            let bare = external.filter(|(name, _)| view.external_identity(name).is_none());
+            bare.filter_map(|(name, _)| name.parse().ok()).collect()
+        };
+        for name in bare {
+            self.allocate_external(&name).await?;
+        }
+        Ok(())
     }
 
     /// Replaces a cluster, if it is at revision `wanted` where one is given.
@@ -104,18 +153,39 @@ impl Registry {
                     return Err(ClusterError::PlatformFixed { name: name.clone(), workloads });
                 }
             }
+            let guard = self.mod_revision(POOLS_GUARD)?;
+            if held.external != draft.external {
+                self.check_unused_by(name).await?;
+            }
             let next = stored(draft, held.uuid);
             if dry || next == held {
                 return Ok(());
             }
-            let txn = Txn::new()
+            let mut txn = Txn::new()
                 .when(Compare::unchanged(&key, found))
                 .then(Operation::put(&key, kinds::encode(&next)));
+            if held.external != draft.external {
+                // A pool that is made meanwhile would be of the other kind.
+                txn = txn
+                    .when(Compare::unchanged(POOLS_GUARD, guard))
+                    .then(Operation::put(POOLS_GUARD, name.as_str()));
+            }
             if self.commit(txn).await?.is_some() {
-                return Ok(());
+                return if draft.external { self.allocate_external(name).await } else { Ok(()) };
             }
         }
         Err(CommitError::Contended { what: format!("cluster {name}") }.into())
+    }
+
+    async fn check_unused_by(&self, name: &ClusterName) -> Result<(), ClusterError> {
+        match self.idle_workloads(name).await {
+            Ok(idle) if idle.is_empty() => Ok(()),
+            Ok(idle) => {
+                Err(ClusterError::ExternalFixed { name: name.clone(), users: format!("{} apps", idle.len()) })
+            }
+            Err(ClusterError::InUse { name, users }) => Err(ClusterError::ExternalFixed { name, users }),
+            Err(other) => Err(other),
+        }
     }
 
     /// Deletes a cluster that nothing needs, with the apps that no longer run.
@@ -186,5 +256,8 @@ fn stored(draft: &ClusterDraft, uuid: Uuid) -> StoredCluster {
         platform: draft.platform.as_str().to_owned(),
         closed: draft.closed,
         reject: draft.reject,
+        asn: draft.asn.map(Asn::number),
+        topology: draft.topology.map(|topology| topology.as_str().to_owned()),
+        external: draft.external,
     }
 }

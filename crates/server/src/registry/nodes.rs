@@ -2,12 +2,15 @@
 
 use super::{CommitError, RETRIES_MAX, Registry, unix_now};
 use crate::{
-    kinds::{self, StoredNode, StoredNodeStatus},
+    kinds::{self, StoredNode, StoredNodeSettings, StoredNodeStatus},
     problem::{Code, Fault},
 };
-use isthmus_core::{ClusterName, NodeName};
-use isthmus_store::{Compare, Operation, StoreError, Txn};
-use std::{collections::BTreeSet, net::IpAddr};
+use isthmus_core::{Asn, ClusterName, Labels, NodeName};
+use isthmus_store::{Compare, Operation, Revision, StoreError, Txn};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+};
 use uuid::Uuid;
 
 /// Addresses of one node.
@@ -29,6 +32,16 @@ pub(crate) struct NodeDraft {
     pub(crate) mtu: u32,
 }
 
+/// What people set of a node.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeSettingsDraft {
+    pub(crate) name: NodeName,
+    pub(crate) labels: Labels,
+    pub(crate) asn: Option<Asn>,
+    /// Cluster id as a route reflector.
+    pub(crate) reflector: Option<Ipv4Addr>,
+}
+
 /// Why a node could not be written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NodeError {
@@ -40,6 +53,8 @@ pub(crate) enum NodeError {
     TunnelTaken { node: NodeName, address: IpAddr, holder: String },
     #[error("address {address} of node {node} lies in {cidr} of pool {pool}, which is for containers")]
     InPool { node: NodeName, address: IpAddr, pool: String, cidr: ipnet::IpNet },
+    #[error("node {name} is at revision {found}, not {wanted}: somebody changed it meanwhile")]
+    Changed { name: NodeName, wanted: Revision, found: Revision },
     #[error("the agent of node {0} is connected")]
     Connected(NodeName),
     #[error("all node numbers are in use")]
@@ -55,6 +70,7 @@ impl Fault for NodeError {
             Self::NoAddress(_) => Code::BadRequest,
             Self::TunnelTaken { .. } => Code::TunnelTaken,
             Self::InPool { .. } => Code::PoolsOverlap,
+            Self::Changed { .. } => Code::Conflict,
             Self::Connected(_) => Code::NodeConnected,
             Self::NumbersExhausted => Code::Unavailable,
             Self::Commit(error) => error.code(),
@@ -66,6 +82,10 @@ impl Fault for NodeError {
             Self::TunnelTaken { holder, .. } => Some(format!(
                 "give each node its own address; if {holder} is gone: isthmus node delete {holder}"
             )),
+            Self::Missing(_) => {
+                Some("it is registered when its agent first comes: isthmus node list".to_owned())
+            }
+            Self::Changed { .. } => Some("read it again, and write with the new ETag".to_owned()),
             Self::Connected(node) => Some(format!("stop the agent on {node} first")),
             _ => None,
         }
@@ -88,7 +108,8 @@ impl Registry {
             let held = self.read::<StoredNode>(&key)?;
             let number = self.check_node(draft, held.as_ref().map(|(held, _)| held.number)).await?;
             let uuid = held.as_ref().map_or_else(Uuid::new_v4, |(held, _)| held.uuid);
-            let node = stored(draft, uuid, number);
+            let settings = held.as_ref().map(|(held, _)| held.settings.clone()).unwrap_or_default();
+            let node = stored(draft, uuid, number, settings);
             if held.as_ref().is_some_and(|(held, _)| *held == node) {
                 return Ok(number);
             }
@@ -115,6 +136,40 @@ impl Registry {
             if self.commit(txn).await?.is_some() {
                 tracing::info!(node = %name, number, address = %tunnel, "node registered");
                 return Ok(number);
+            }
+        }
+        Err(CommitError::Contended { what: format!("node {name}") }.into())
+    }
+
+    /// Replaces what people set of a node, if it is at revision `wanted` where one is given.
+    pub(crate) async fn replace_node_settings(
+        &self,
+        draft: &NodeSettingsDraft,
+        wanted: Option<Revision>,
+        dry: bool,
+    ) -> Result<(), NodeError> {
+        let name = &draft.name;
+        let key = kinds::node_key(name.as_str());
+        for _ in 0..RETRIES_MAX {
+            let held = self.read::<StoredNode>(&key)?;
+            let (mut node, found) = held.ok_or_else(|| NodeError::Missing(name.clone()))?;
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
+                return Err(NodeError::Changed { name: name.clone(), wanted, found });
+            }
+            let settings = StoredNodeSettings {
+                labels: draft.labels.clone(),
+                asn: draft.asn.map(Asn::number),
+                reflector: draft.reflector,
+            };
+            if dry || node.settings == settings {
+                return Ok(());
+            }
+            node.settings = settings;
+            let txn = Txn::new()
+                .when(Compare::unchanged(&key, found))
+                .then(Operation::put(&key, kinds::encode(&node)));
+            if self.commit(txn).await?.is_some() {
+                return Ok(());
             }
         }
         Err(CommitError::Contended { what: format!("node {name}") }.into())
@@ -230,7 +285,7 @@ impl Registry {
     }
 }
 
-fn stored(draft: &NodeDraft, uuid: Uuid, number: u32) -> StoredNode {
+fn stored(draft: &NodeDraft, uuid: Uuid, number: u32, settings: StoredNodeSettings) -> StoredNode {
     StoredNode {
         uuid,
         number,
@@ -239,5 +294,6 @@ fn stored(draft: &NodeDraft, uuid: Uuid, number: u32) -> StoredNode {
         agent_version: draft.agent_version.clone(),
         vxlan_port: draft.vxlan_port,
         mtu: draft.mtu,
+        settings,
     }
 }

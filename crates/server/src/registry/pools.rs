@@ -29,6 +29,7 @@ pub(crate) struct PoolDraft {
     pub(crate) cluster: ClusterName,
     pub(crate) cidrs: Vec<String>,
     pub(crate) block_len: Option<u8>,
+    pub(crate) world: bool,
 }
 
 /// Why a pool could not be written.
@@ -93,14 +94,14 @@ impl From<StoreError> for PoolError {
 impl Registry {
     /// Makes a pool. With `dry`, only says whether it could.
     pub(crate) async fn create_pool(&self, draft: &PoolDraft, dry: bool) -> Result<(), PoolError> {
-        let pool = stored(draft, Uuid::new_v4())?;
+        let uuid = Uuid::new_v4();
         let key = kinds::pool_key(draft.name.as_str());
         for _ in 0..RETRIES_MAX {
             let guard = self.mod_revision(POOLS_GUARD)?;
             if self.store.entry(&key)?.is_some() {
                 return Err(PoolError::Exists(draft.name.clone()));
             }
-            self.check_pool(draft, &pool).await?;
+            let pool = self.checked_pool(draft, uuid).await?;
             if dry {
                 return Ok(());
             }
@@ -131,8 +132,7 @@ impl Registry {
             if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
                 return Err(PoolError::Changed { name: name.clone(), wanted, found });
             }
-            let pool = stored(draft, held.uuid)?;
-            self.check_pool(draft, &pool).await?;
+            let pool = self.checked_pool(draft, held.uuid).await?;
             let fixed = pool.cluster != held.cluster || pool.block_len != held.block_len;
             check_unused(&*self.fresh_view().await?, name, |block| {
                 fixed || !pool.cidrs.iter().any(|cidr| cidr.contains(&block))
@@ -183,12 +183,13 @@ impl Registry {
         Err(CommitError::Contended { what: format!("pool {name}") }.into())
     }
 
-    /// Whether a pool may be beside what is there.
-    async fn check_pool(&self, draft: &PoolDraft, pool: &StoredPool) -> Result<(), PoolError> {
+    /// The pool of a draft, if it may be beside what is there.
+    async fn checked_pool(&self, draft: &PoolDraft, uuid: Uuid) -> Result<StoredPool, PoolError> {
         let view = self.fresh_view().await?;
-        if !view.clusters.contains_key(draft.cluster.as_str()) {
+        let Some(cluster) = view.clusters.get(draft.cluster.as_str()) else {
             return Err(PoolError::NoCluster(draft.cluster.clone()));
-        }
+        };
+        let pool = stored(draft, uuid, cluster.value.external)?;
         let name = || draft.name.clone();
         for cidr in &pool.cidrs {
             for (other, held) in view.pools.iter().filter(|(other, _)| *other != draft.name.as_str()) {
@@ -208,7 +209,7 @@ impl Registry {
                 }
             }
         }
-        Ok(())
+        Ok(pool)
     }
 }
 
@@ -236,15 +237,29 @@ fn overlap(one: &IpNet, other: &IpNet) -> bool {
 }
 
 /// Reads the ranges of a draft.
-fn stored(draft: &PoolDraft, uuid: Uuid) -> Result<StoredPool, PoolError> {
-    let (cidrs, block_len) = ranges(&draft.cidrs, draft.block_len)
-        .map_err(|why| PoolError::BadRange { name: draft.name.clone(), why })?;
+fn stored(draft: &PoolDraft, uuid: Uuid, external: bool) -> Result<StoredPool, PoolError> {
+    let bad = |why| PoolError::BadRange { name: draft.name.clone(), why };
+    if draft.world && !external {
+        let why =
+            format!("it is of cluster {}, which is ours: only an external one's can be world", draft.cluster);
+        return Err(bad(why));
+    }
+    if draft.block_len.is_some() && external {
+        return Err(bad(
+            "it is of an external cluster, whose addresses are not ours to give: no block length".to_owned(),
+        ));
+    }
+    // No block of a foreign range is ever leased; the longest length lets the range be as small as one address.
+    let longest = |text: &String| text.parse::<IpNet>().ok().map(|cidr| cidr.max_prefix_len());
+    let block_len = if external { draft.cidrs.first().and_then(longest) } else { draft.block_len };
+    let (cidrs, block_len) = ranges(&draft.cidrs, block_len).map_err(bad)?;
     Ok(StoredPool {
         uuid,
         labels: draft.labels.clone(),
         cluster: draft.cluster.as_str().to_owned(),
         cidrs,
         block_len,
+        world: draft.world,
     })
 }
 

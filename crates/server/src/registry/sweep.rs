@@ -30,6 +30,7 @@ impl Registry {
                 // What a Cloud Foundry policy names stays; so does what has an endpoint.
                 .filter(|(uuid, held)| {
                     old(held.value.used_day)
+                        && !view.is_external(&held.value.cluster)
                         && view.endpoint_count(**uuid) == 0
                         && view.policies_of(**uuid).next().is_none()
                         && !view.identities_of(**uuid).any(|identity| scopes.contains(&identity))

@@ -54,6 +54,9 @@ impl Rig {
             platform,
             closed: None,
             reject: None,
+            asn: None,
+            topology: None,
+            external: false,
         };
         self.one().create_cluster(&draft, false).await.unwrap();
     }
@@ -84,6 +87,7 @@ fn pool(name: &str, cluster: &str, cidr: &str) -> PoolDraft {
         cluster: cluster.parse().unwrap(),
         cidrs: vec![cidr.to_owned()],
         block_len: None,
+        world: false,
     }
 }
 
@@ -527,6 +531,9 @@ async fn codes(registry: &Registry) -> Vec<&'static str> {
         platform: Platform::Kubernetes,
         closed: None,
         reject: None,
+        asn: None,
+        topology: None,
+        external: false,
     };
     vec![
         code(registry.replace_cluster(&draft("red"), None, false).await),
@@ -551,6 +558,9 @@ async fn a_write_that_cannot_be_is_told_and_the_next_one_works() {
         platform: Platform::Kubernetes,
         closed: None,
         reject: None,
+        asn: None,
+        topology: None,
+        external: false,
     };
     registry.create_cluster(&draft, false).await.unwrap();
     registry.create_pool(&pool("red-1", "red", "10.64.0.0/24"), false).await.unwrap();

@@ -3,16 +3,22 @@
 use super::Refusal;
 use crate::{
     agents::Agents,
-    kinds::{self as stored, StoredPolicy},
+    kinds::{self as stored, StoredBgpPeer, StoredPolicy, StoredPrefixMatch},
     problem::Code,
-    registry::{ClusterDraft, PolicyDraft, PoolDraft, RuleDraft},
+    registry::{
+        BgpPeerDraft, ClusterDraft, NetworkDraft, NodeSettingsDraft, PolicyDraft, PoolDraft, RuleDraft,
+    },
     view::View,
 };
 use isthmus_api::rest::{
-    BlockSpec, ClusterSpec, Draft, EndpointSpec, IdentitySpec, NodeSpec, PolicySpec, PoolSpec, Resource,
-    RuleSpec, WorkloadSpec,
+    BgpPeerSpec, BlockSpec, ClusterSpec, Draft, EndpointSpec, IdentitySpec, NetworkSpec, NodeSettings,
+    NodeSpec, PolicySpec, PoolSpec, PrefixMatch, Resource, RuleSpec, WorkloadSpec,
 };
-use isthmus_core::{ClusterName, DefaultVerdict, DenyAnswer, Identity, Labels, PolicyName, PoolName};
+use isthmus_core::{
+    Asn, BgpPeerName, ClusterName, DefaultVerdict, DenyAnswer, Encapsulation, Identity, Labels, NodeName,
+    PolicyName, PoolName, SourceCheck,
+};
+use std::net::Ipv4Addr;
 use uuid::Uuid;
 
 /// Labels of one object.
@@ -42,6 +48,18 @@ fn labels(labels: &Labels) -> Result<Labels, Refusal> {
     }
 }
 
+/// A text that is read by `FromStr`, if any; what it is not says its error.
+fn read<T: std::str::FromStr>(value: Option<&String>) -> Result<Option<T>, Refusal>
+where
+    T::Err: std::fmt::Display,
+{
+    value.map(|text| text.parse().map_err(|why: T::Err| Refusal::bad(why.to_string()))).transpose()
+}
+
+fn asn(number: Option<u32>) -> Result<Option<Asn>, Refusal> {
+    number.map(|number| Asn::new(number).map_err(|why| Refusal::bad(format!("asn: {why}")))).transpose()
+}
+
 /// One of two words, if any.
 fn word(field: &str, value: Option<&String>, no: &str, yes: &str) -> Result<Option<bool>, Refusal> {
     match value.map(String::as_str) {
@@ -63,6 +81,41 @@ pub(super) fn cluster_draft(draft: &Draft<ClusterSpec>) -> Result<ClusterDraft, 
             .map_err(|why: isthmus_core::PlatformError| Refusal::bad(why.to_string()))?,
         closed: word("default", spec.default.as_ref(), "open", "closed")?,
         reject: word("deny", spec.deny.as_ref(), "drop", "reject")?,
+        asn: asn(spec.asn)?,
+        topology: read(spec.topology.as_ref())?,
+        external: spec.external,
+    })
+}
+
+pub(super) fn node_settings_draft(draft: &Draft<NodeSettings>) -> Result<NodeSettingsDraft, Refusal> {
+    let id = |text: &String| {
+        let id = text.parse::<Ipv4Addr>().ok().filter(|id| !id.is_unspecified());
+        // RFC 4456 section 8: the cluster id is four octets; 0.0.0.0 is nobody's.
+        id.ok_or_else(|| {
+            Refusal::bad(format!("reflector is \"{text}\", which is no cluster id: write one like 10.0.0.1"))
+        })
+    };
+    Ok(NodeSettingsDraft {
+        name: name::<NodeName>(&draft.name)?,
+        labels: labels(&draft.labels)?,
+        asn: asn(draft.spec.asn)?,
+        reflector: draft.spec.reflector.as_ref().map(id).transpose()?,
+    })
+}
+
+pub(super) fn network_draft(draft: &Draft<NetworkSpec>) -> Result<NetworkDraft, Refusal> {
+    Ok(NetworkDraft {
+        labels: labels(&draft.labels)?,
+        encapsulation: read(draft.spec.encapsulation.as_ref())?.unwrap_or_default(),
+        source_check: read(draft.spec.source_check.as_ref())?.unwrap_or_default(),
+    })
+}
+
+pub(super) fn bgp_peer_draft(draft: Draft<BgpPeerSpec>) -> Result<BgpPeerDraft, Refusal> {
+    Ok(BgpPeerDraft {
+        name: name::<BgpPeerName>(&draft.name)?,
+        labels: labels(&draft.labels)?,
+        spec: draft.spec,
     })
 }
 
@@ -73,6 +126,7 @@ pub(super) fn pool_draft(draft: &Draft<PoolSpec>) -> Result<PoolDraft, Refusal> 
         cluster: name::<ClusterName>(&draft.spec.cluster)?,
         cidrs: draft.spec.cidrs.clone(),
         block_len: draft.spec.block_len,
+        world: draft.spec.world,
     })
 }
 
@@ -106,6 +160,9 @@ pub(super) fn cluster(view: &View, name: &str) -> Option<Resource<ClusterSpec>> 
         platform: value.platform().as_str().to_owned(),
         default: Some(default.to_owned()),
         deny: Some(deny.to_owned()),
+        asn: value.asn().map(Asn::number),
+        topology: value.asn().map(|_asn| value.topology().as_str().to_owned()),
+        external: value.external,
     };
     Some(resource("cluster", name.to_owned(), value.uuid, held.revision, value.labels.clone(), spec))
 }
@@ -116,7 +173,8 @@ pub(super) fn pool(view: &View, name: &str) -> Option<Resource<PoolSpec>> {
     let spec = PoolSpec {
         cluster: value.cluster.clone(),
         cidrs: value.cidrs.iter().map(ToString::to_string).collect(),
-        block_len: Some(value.block_len),
+        block_len: (!view.is_external(&value.cluster)).then_some(value.block_len),
+        world: value.world,
     };
     Some(resource("pool", name.to_owned(), value.uuid, held.revision, value.labels.clone(), spec))
 }
@@ -137,8 +195,77 @@ pub(super) fn node(view: &View, agents: &Agents, name: &str) -> Option<Resource<
         problem: life.problem,
         last_seen_unix: life.last_seen_unix,
         endpoints: view.endpoints_on(name).count() as u64,
+        asn: value.settings.asn,
+        reflector: value.settings.reflector.map(|id| id.to_string()),
     };
-    Some(resource("node", name.to_owned(), value.uuid, held.revision, Labels::new(), spec))
+    let labels = value.settings.labels.clone();
+    Some(resource("node", name.to_owned(), value.uuid, held.revision, labels, spec))
+}
+
+/// The network's setting, with its defaults where nobody has set it.
+pub(super) fn network(view: &View) -> Resource<NetworkSpec> {
+    let held = view.network.as_ref();
+    let encapsulation = held.map_or(Encapsulation::default(), |held| held.value.encapsulation());
+    let source_check = held.map_or(SourceCheck::default(), |held| held.value.source_check());
+    let spec = NetworkSpec {
+        encapsulation: Some(encapsulation.as_str().to_owned()),
+        source_check: Some(source_check.as_str().to_owned()),
+    };
+    let uuid = stored::object_uuid("network", "network");
+    let labels = held.map(|held| held.value.labels.clone()).unwrap_or_default();
+    resource("network", "network".to_owned(), uuid, held.map_or(0, |held| held.revision), labels, spec)
+}
+
+pub(super) fn bgp_peer(view: &View, name: &str) -> Option<Resource<BgpPeerSpec>> {
+    let held = view.bgp_peers.get(name)?;
+    let spec = bgp_peer_spec(&held.value);
+    Some(resource(
+        "bgpPeer",
+        name.to_owned(),
+        held.value.uuid,
+        held.revision,
+        held.value.labels.clone(),
+        spec,
+    ))
+}
+
+/// A neighbour without its password.
+pub(super) fn bgp_peer_spec(peer: &StoredBgpPeer) -> BgpPeerSpec {
+    BgpPeerSpec {
+        address: peer.address.to_string(),
+        asn: peer.asn,
+        cluster: peer.cluster.clone(),
+        nodes: peer.nodes.clone(),
+        node_labels: peer.node_labels.clone(),
+        password: None,
+        password_set: peer.password.is_some(),
+        hold_seconds: peer.hold_seconds,
+        passive: peer.passive,
+        multihop_ttl: peer.multihop_ttl,
+        ttl_security: peer.ttl_security,
+        bfd: peer.bfd,
+        restart_seconds: Some(peer.restart_seconds),
+        reflector_client: peer.reflector_client,
+        import: prefixes(&peer.import),
+        import_own_pools: peer.import_own_pools,
+        import_default_route: peer.import_default_route,
+        export: prefixes(&peer.export),
+        export_blocks: Some(peer.export_blocks),
+        communities: peer.communities.clone(),
+        prefixes_max: Some(peer.prefixes_max),
+        families: peer.families.clone(),
+        local_pref: peer.local_pref,
+        port: peer.port,
+    }
+}
+
+fn prefixes(matches: &[StoredPrefixMatch]) -> Vec<PrefixMatch> {
+    let prefix = |entry: &StoredPrefixMatch| PrefixMatch {
+        cidr: entry.cidr.to_string(),
+        len_min: Some(entry.len_min),
+        len_max: Some(entry.len_max),
+    };
+    matches.iter().map(prefix).collect()
 }
 
 pub(super) fn block(view: &View, name: &str) -> Option<Resource<BlockSpec>> {

@@ -10,8 +10,8 @@ use axum::{
 use http::header;
 use ipnet::IpNet;
 use isthmus_api::rest::{
-    BlockSpec, ClusterSpec, EndpointSpec, IdentitySpec, List, NodeSpec, PolicySpec, PoolSpec, Resource,
-    WorkloadSpec,
+    BgpPeerSpec, BlockSpec, ClusterSpec, EndpointSpec, IdentitySpec, List, NodeSpec, PolicySpec, PoolSpec,
+    Resource, WorkloadSpec,
 };
 use isthmus_core::{Identity, Labels};
 use serde::Serialize;
@@ -299,6 +299,40 @@ impl Kind for Policies {
     ) -> Result<Option<Resource<PolicySpec>>, Refusal> {
         Ok(documents::policy(view, name, params.switch("names")?))
     }
+}
+
+pub(super) struct BgpPeers;
+
+impl Kind for BgpPeers {
+    type Spec = BgpPeerSpec;
+    const KIND: &'static str = "bgpPeer";
+    const FILTERS: &'static [&'static str] = &["cluster"];
+
+    fn cursors<'a>(view: &'a View, after: Option<&str>) -> Cursors<'a> {
+        Ok(Box::new(view.bgp_peers.range(behind(after.map(str::to_owned))).map(|(name, _)| name.clone())))
+    }
+
+    fn object(
+        _: &App,
+        view: &View,
+        name: &str,
+        _: &Params,
+    ) -> Result<Option<Resource<BgpPeerSpec>>, Refusal> {
+        Ok(documents::bgp_peer(view, name))
+    }
+
+    fn passes(object: &Resource<BgpPeerSpec>, params: &Params) -> bool {
+        params.text("cluster").is_none_or(|cluster| object.spec.cluster.as_deref() == Some(cluster))
+    }
+}
+
+/// `GET /network`
+pub(super) async fn network(State(app): Shared, params: Params) -> Result<Response, Refusal> {
+    params.only(&[])?;
+    let view = app.registry.fresh_view().await?;
+    let object = documents::network(&view);
+    drop(view);
+    Ok(with_etag(&object))
 }
 
 /// `name=value`, `name!=value`, `name`, `!name`, joined by commas: all must hold.

@@ -6,8 +6,9 @@ use axum::Json;
 use isthmus_api::{
     local::{AgentStatus, Flow},
     rest::{
-        BlockSpec, ClusterSpec, Draft, EndpointSpec, IdentitySpec, List, NetworkStatus, NodeSpec, PolicySpec,
-        PoolSpec, Problem, Resource, Rollout, Why, WorkloadSpec,
+        BgpPeerSpec, BlockSpec, ClusterSpec, Draft, EndpointSpec, IdentitySpec, List, NetworkSpec,
+        NetworkStatus, NodeSettings, NodeSpec, PolicySpec, PoolSpec, Problem, Resource, Rollout, Why,
+        WorkloadSpec,
     },
 };
 use utoipa::{
@@ -28,7 +29,9 @@ use utoipa::{
         Resource<ClusterSpec>, List<Resource<ClusterSpec>>, Draft<ClusterSpec>,
         Resource<PoolSpec>, List<Resource<PoolSpec>>, Draft<PoolSpec>,
         Resource<PolicySpec>, List<Resource<PolicySpec>>, Draft<PolicySpec>,
-        Resource<NodeSpec>, List<Resource<NodeSpec>>,
+        Resource<NodeSpec>, List<Resource<NodeSpec>>, Draft<NodeSettings>,
+        Resource<NetworkSpec>, Draft<NetworkSpec>,
+        Resource<BgpPeerSpec>, List<Resource<BgpPeerSpec>>, Draft<BgpPeerSpec>,
         Resource<BlockSpec>, List<Resource<BlockSpec>>,
         Resource<IdentitySpec>, List<Resource<IdentitySpec>>,
         Resource<WorkloadSpec>, List<Resource<WorkloadSpec>>,
@@ -88,7 +91,7 @@ const fn delete(path: &'static str, summary: &'static str) -> Described {
 use HttpMethod::{Post, Put};
 
 /// Every operation.
-pub(super) const OPERATIONS: [Described; 33] = [
+pub(super) const OPERATIONS: [Described; 41] = [
     get("/clusters", "Lists clusters", &LIST, "List_Resource_ClusterSpec"),
     write(Post, "/clusters", "Makes a cluster", "Draft_ClusterSpec", "201", "Resource_ClusterSpec"),
     get("/clusters/{name}", "Reads a cluster", &[], "Resource_ClusterSpec"),
@@ -99,6 +102,37 @@ pub(super) const OPERATIONS: [Described; 33] = [
     get("/pools/{name}", "Reads a pool", &["cluster"], "Resource_PoolSpec"),
     write(Put, "/pools/{name}", "Replaces a pool", "Draft_PoolSpec", "200", "Resource_PoolSpec"),
     delete("/pools/{name}", "Deletes a pool of which no block is leased"),
+    get("/network", "Reads how packets travel in the whole network", &[], "Resource_NetworkSpec"),
+    write(
+        Put,
+        "/network",
+        "Replaces how packets travel in the whole network",
+        "Draft_NetworkSpec",
+        "200",
+        "Resource_NetworkSpec",
+    ),
+    get(
+        "/bgp/peers",
+        "Lists BGP neighbours",
+        &["limit", "after", "labelSelector", "cluster"],
+        "List_Resource_BgpPeerSpec",
+    ),
+    write(Post, "/bgp/peers", "Makes a BGP neighbour", "Draft_BgpPeerSpec", "201", "Resource_BgpPeerSpec"),
+    get(
+        "/bgp/peers/{name}",
+        "Reads a BGP neighbour, without its password",
+        &["cluster"],
+        "Resource_BgpPeerSpec",
+    ),
+    write(
+        Put,
+        "/bgp/peers/{name}",
+        "Replaces a BGP neighbour",
+        "Draft_BgpPeerSpec",
+        "200",
+        "Resource_BgpPeerSpec",
+    ),
+    delete("/bgp/peers/{name}", "Deletes a BGP neighbour"),
     get(
         "/policies",
         "Lists policies",
@@ -113,6 +147,14 @@ pub(super) const OPERATIONS: [Described; 33] = [
     get("/nodes", "Lists nodes", &["limit", "after", "labelSelector", "cluster"], "List_Resource_NodeSpec"),
     get("/nodes/{name}", "Reads a node", &["cluster"], "Resource_NodeSpec"),
     get("/nodes/{name}/agent", "Asks a node's agent how it is", &[], "AgentStatus"),
+    write(
+        Put,
+        "/nodes/{name}",
+        "Replaces what people set of a node: its labels, AS and reflector",
+        "Draft_NodeSettings",
+        "200",
+        "Resource_NodeSpec",
+    ),
     delete("/nodes/{name}", "Deletes a node whose agent is away, with its blocks and endpoints"),
     get(
         "/blocks",

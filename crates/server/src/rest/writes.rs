@@ -11,8 +11,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use isthmus_api::rest::{ClusterSpec, Draft, PolicySpec, PoolSpec, Resource};
-use isthmus_core::{ClusterName, Identity, NodeName, PolicyName, PoolName};
+use isthmus_api::rest::{
+    BgpPeerSpec, ClusterSpec, Draft, NetworkSpec, NodeSettings, PolicySpec, PoolSpec, Resource,
+};
+use isthmus_core::{BgpPeerName, ClusterName, Identity, NodeName, PolicyName, PoolName};
 use serde::Serialize;
 use std::collections::HashSet;
 use uuid::Uuid;
@@ -217,6 +219,104 @@ pub(super) async fn delete_policy(
     Ok(response)
 }
 
+pub(super) async fn create_bgp_peer(
+    State(app): Shared,
+    params: Params,
+    Body(draft): Body<Draft<BgpPeerSpec>>,
+) -> Result<Response, Refusal> {
+    let dry = dry(params)?;
+    let words = documents::bgp_peer_draft(draft)?;
+    let peer = app.registry.create_bgp_peer(&words, dry).await?;
+    let name = words.name.as_str();
+    if dry {
+        let spec = documents::bgp_peer_spec(&peer);
+        return Ok(proposed("bgpPeer", Draft { name: name.to_owned(), labels: words.labels, spec }));
+    }
+    tracing::info!(bgp_peer = name, address = %peer.address, "bgpPeer created");
+    let made = documents::bgp_peer(&app.registry.view(), name);
+    made.map(|made| created(&made)).ok_or_else(|| vanished("bgpPeer", name))
+}
+
+pub(super) async fn replace_bgp_peer(
+    State(app): Shared,
+    Path(name): Path<String>,
+    params: Params,
+    headers: HeaderMap,
+    Body(draft): Body<Draft<BgpPeerSpec>>,
+) -> Result<Response, Refusal> {
+    let dry = dry(params)?;
+    same_name(&name, &draft.name)?;
+    let wanted = wanted_revision(&headers)?;
+    let words = documents::bgp_peer_draft(draft)?;
+    let replaced = app.registry.replace_bgp_peer(&words, wanted, dry).await;
+    let peer = replaced.map_err(|error| precondition(error.into(), wanted))?;
+    if dry {
+        let spec = documents::bgp_peer_spec(&peer);
+        return Ok(proposed("bgpPeer", Draft { name, labels: words.labels, spec }));
+    }
+    tracing::info!(bgp_peer = name, address = %peer.address, "bgpPeer replaced");
+    let made = documents::bgp_peer(&app.registry.view(), &name);
+    made.map(|made| with_etag(&made)).ok_or_else(|| vanished("bgpPeer", &name))
+}
+
+pub(super) async fn delete_bgp_peer(
+    State(app): Shared,
+    Path(name): Path<String>,
+    params: Params,
+    headers: HeaderMap,
+) -> Result<Response, Refusal> {
+    let dry = dry(params)?;
+    let wanted = wanted_revision(&headers)?;
+    let name: BgpPeerName = documents::name(&name)?;
+    let done = app.registry.delete_bgp_peer(&name, wanted, dry).await;
+    done.map_err(|error| precondition(error.into(), wanted))?;
+    if !dry {
+        tracing::info!(bgp_peer = %name, "bgpPeer deleted");
+    }
+    Ok(deleted())
+}
+
+pub(super) async fn replace_network(
+    State(app): Shared,
+    params: Params,
+    headers: HeaderMap,
+    Body(draft): Body<Draft<NetworkSpec>>,
+) -> Result<Response, Refusal> {
+    let dry = dry(params)?;
+    same_name("network", &draft.name)?;
+    let wanted = wanted_revision(&headers)?;
+    let words = documents::network_draft(&draft)?;
+    let replaced = app.registry.replace_network(&words, wanted, dry).await;
+    replaced.map_err(|error| precondition(error.into(), wanted))?;
+    if dry {
+        return Ok(proposed("network", draft));
+    }
+    let (encapsulation, source_check) = (words.encapsulation, words.source_check);
+    tracing::info!(%encapsulation, %source_check, "network replaced");
+    Ok(with_etag(&documents::network(&app.registry.view())))
+}
+
+pub(super) async fn replace_node(
+    State(app): Shared,
+    Path(name): Path<String>,
+    params: Params,
+    headers: HeaderMap,
+    Body(draft): Body<Draft<NodeSettings>>,
+) -> Result<Response, Refusal> {
+    let dry = dry(params)?;
+    same_name(&name, &draft.name)?;
+    let wanted = wanted_revision(&headers)?;
+    let words = documents::node_settings_draft(&draft)?;
+    let replaced = app.registry.replace_node_settings(&words, wanted, dry).await;
+    replaced.map_err(|error| precondition(error.into(), wanted))?;
+    if dry {
+        return Ok(proposed("node", draft));
+    }
+    tracing::info!(node = name, "node set");
+    let made = documents::node(&app.registry.view(), &app.agents, &name);
+    made.map(|made| with_etag(&made)).ok_or_else(|| vanished("node", &name))
+}
+
 pub(super) async fn delete_node(
     State(app): Shared,
     Path(name): Path<String>,
@@ -246,6 +346,12 @@ pub(super) async fn delete_workload(
         if endpoints > 0 || view.identities_of(uuid).any(|identity| scopes.contains(&identity)) {
             let detail = format!("{} runs: it has {endpoints} endpoints", view.workload_text(uuid));
             return Err(Refusal::new(Code::Conflict, detail).with_help("stop it first"));
+        }
+        if let Some(cluster) = view.workloads.get(&uuid).map(|held| &held.value.cluster)
+            && view.is_external(cluster)
+        {
+            let detail = format!("{} stands for external cluster {cluster}", view.workload_text(uuid));
+            return Err(Refusal::new(Code::Conflict, detail).with_help("it goes with its cluster"));
         }
         if let Some(policy) = policies.first() {
             let detail = format!("{} is named by policy {policy}", view.workload_text(uuid));

@@ -61,6 +61,9 @@ fn written(change: &Change) -> (String, Option<Vec<u8>>) {
                 platform: "nomad".to_owned(),
                 closed: Some(closed),
                 reject: None,
+                asn: None,
+                topology: None,
+                external: false,
             });
             (cluster_key(&cluster(*key)), value.map(|value| encode(&value)))
         }
@@ -71,6 +74,7 @@ fn written(change: &Change) -> (String, Option<Vec<u8>>) {
                 cluster: cluster(number),
                 cidrs: vec!["10.64.0.0/24".parse().unwrap()],
                 block_len: 26,
+                world: false,
             });
             (pool_key(&format!("p{key}")), value.map(|value| encode(&value)))
         }

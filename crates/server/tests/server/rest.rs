@@ -9,7 +9,7 @@ use isthmus_api::rest::{
 use std::time::Instant;
 
 fn cluster_spec(platform: &str) -> ClusterSpec {
-    ClusterSpec { platform: platform.to_owned(), default: None, deny: None }
+    ClusterSpec { platform: platform.to_owned(), ..ClusterSpec::default() }
 }
 
 #[tokio::test]

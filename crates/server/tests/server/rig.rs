@@ -54,8 +54,11 @@ impl Rig {
     }
 
     pub(crate) async fn cluster(&self, name: &str, platform: &str, default: Option<&str>) {
-        let spec =
-            ClusterSpec { platform: platform.to_owned(), default: default.map(str::to_owned), deny: None };
+        let spec = ClusterSpec {
+            platform: platform.to_owned(),
+            default: default.map(str::to_owned),
+            ..ClusterSpec::default()
+        };
         let _: Resource<ClusterSpec> =
             self.client.post("/api/v1/clusters", &draft(name, spec)).await.unwrap();
     }
@@ -126,7 +129,7 @@ pub(crate) fn draft<S>(name: &str, spec: S) -> Draft<S> {
 
 pub(crate) fn pool_spec(cluster: &str, cidrs: &[&str]) -> PoolSpec {
     let cidrs = cidrs.iter().map(|cidr| (*cidr).to_owned()).collect();
-    PoolSpec { cluster: cluster.to_owned(), cidrs, block_len: None }
+    PoolSpec { cluster: cluster.to_owned(), cidrs, ..PoolSpec::default() }
 }
 
 pub(crate) fn policy_spec(rules: &[(&str, &str, &str)]) -> PolicySpec {
