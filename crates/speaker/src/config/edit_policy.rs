@@ -553,6 +553,7 @@ mod tests {
         assert_eq!(policy.in_force(), policy);
         let before = policy.in_force();
         policy.add_set("other", prefixes(&["11.0.0.0/8"]), false);
+        policy.add_statement(statement("spare")).unwrap();
         assert_eq!(policy.in_force(), before);
         policy.add_set("ps", prefixes(&["11.0.0.0/8"]), false);
         assert_ne!(policy.in_force(), before);
