@@ -7,6 +7,7 @@ use crate::{
     addresses::{Addresses, OpenJournalError},
     apply::Pending,
     attachment::{Attachment, Detail, State, id},
+    bgp::Bgp,
     blocks::Leases,
     config::Config,
     flows::Flows,
@@ -50,6 +51,7 @@ pub(crate) struct Agent {
     pub(crate) problems: Problems,
     pub(crate) metrics: Metrics,
     pub(crate) flows: Flows,
+    pub(crate) bgp: Bgp,
     /// Connections that the last sweep left.
     pub(crate) connections: AtomicU64,
     /// Where blocking threads wait for the server.
@@ -127,6 +129,7 @@ impl Agent {
             leases: Leases::default(),
             metrics: Metrics::new(),
             flows: Flows::new(),
+            bgp: Bgp::default(),
             attachments: Mutex::new(attachments),
             busy: KeyLocks::default(),
             view: Mutex::new(view),

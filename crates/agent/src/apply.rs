@@ -58,7 +58,7 @@ impl Pending {
         match change {
             Change::Network => work.network = true,
             Change::Table(identity) => drop(work.tables.insert(identity)),
-            Change::Names => {}
+            Change::Names | Change::Bgp => {}
         }
         work.persist = true;
         drop(work);

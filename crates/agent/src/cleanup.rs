@@ -7,7 +7,8 @@ use crate::{
 use std::{fs, io, path::Path};
 
 /// Files of the agent, beside its directories.
-const RUN_FILES: [&str; 4] = ["agent.sock", "adapter.sock", "agent.pid", "rcu_expedited"];
+const RUN_FILES: [&str; 6] =
+    ["agent.sock", "adapter.sock", crate::bgp::SOCKET, "bgp.new", "agent.pid", "rcu_expedited"];
 const DATA_FILES: [&str; 4] = ["addresses", "addresses.new", "view", "view.new"];
 
 /// What was removed, and what could not be.
@@ -30,6 +31,11 @@ pub fn cleanup(config: &Config) -> Result<Report, LockError> {
     crate::kernel::settle(&config.run_dir);
     let dataplane = isthmus_dataplane::cleanup(&config.bpffs, &config.node);
     let mut report = Report { removed: dataplane.removed, failed: dataplane.failed };
+    match isthmus_speaker::remove_kernel_routes(&isthmus_speaker::KernelRoutes::default()) {
+        Ok(0) => {}
+        Ok(routes) => report.removed.push(format!("{routes} routes of protocol 99")),
+        Err(error) => report.failed.push(format!("routes of protocol 99: {error}")),
+    }
     report.remove_files(&config.data_dir, &DATA_FILES);
     report.remove_files(&config.run_dir, &RUN_FILES);
     Ok(report)

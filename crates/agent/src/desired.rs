@@ -6,7 +6,9 @@ use crate::view::View;
 use ipnet::IpNet;
 use isthmus_api::stream;
 use isthmus_core::{DefaultVerdict, DenyAnswer, Identity, PortMatch, PortRange, Protocol};
-use isthmus_dataplane::model::{BlockEntry, Network, NodeEntry, Table, TableRule};
+use isthmus_dataplane::model::{
+    BlockEntry, Encapsulation, ForeignEntry, Network, NodeEntry, PeerEntry, SourceCheck, Table, TableRule,
+};
 use std::{collections::BTreeMap, net::IpAddr};
 
 /// Pools, nodes and blocks, and what could not be read of them.
@@ -39,7 +41,48 @@ pub(crate) fn network(view: &View) -> (Network, Vec<String>) {
             Err(_) => problems.push(format!("block \"{}\" is no CIDR", block.cidr)),
         }
     }
+    native(view, &mut network, &mut problems);
     (network, problems)
+}
+
+/// How packets travel, and who is at the other end where they carry no identity.
+fn native(view: &View, network: &mut Network, problems: &mut Vec<String>) {
+    (network.encapsulation, network.source_check) = ways(view, problems);
+    for foreign in view.foreign() {
+        match (foreign.cidr.parse(), Identity::new(foreign.identity)) {
+            (Ok(prefix), Ok(identity)) => network.foreign.push(ForeignEntry { prefix, identity }),
+            _ => problems.push(format!("foreign range \"{}\" has a wrong CIDR or identity", foreign.cidr)),
+        }
+    }
+    for peer in view.peer_addresses() {
+        match (peer.address.parse(), Identity::new(peer.identity)) {
+            (Ok(address), Ok(identity)) => network.peers.push(PeerEntry { address, identity }),
+            _ => problems.push(format!("peer \"{}\" has a wrong address or identity", peer.address)),
+        }
+    }
+}
+
+/// How packets travel to other nodes. A word that this agent does not know is the safe one, and told.
+pub(crate) fn ways(view: &View, problems: &mut Vec<String>) -> (Encapsulation, SourceCheck) {
+    let Some(network) = view.network() else { return Default::default() };
+    let encapsulation = match network.encapsulation.as_str() {
+        "" | "always" => Encapsulation::Always,
+        "cross-subnet" => Encapsulation::CrossSubnet,
+        "never" => Encapsulation::Never,
+        other => {
+            problems.push(format!("encapsulation \"{other}\" is not known to this agent: upgrade it"));
+            Encapsulation::Always
+        }
+    };
+    let source_check = match network.source_check.as_str() {
+        "" | "strict" => SourceCheck::Strict,
+        "loose" => SourceCheck::Loose,
+        other => {
+            problems.push(format!("source check \"{other}\" is not known to this agent: upgrade it"));
+            SourceCheck::Strict
+        }
+    };
+    (encapsulation, source_check)
 }
 
 fn node_entry(node: &stream::Node) -> Option<NodeEntry> {

@@ -27,6 +27,7 @@ mod agent;
 mod apply;
 mod attach;
 mod attachment;
+mod bgp;
 mod blocks;
 mod cleanup;
 pub mod config;

@@ -43,6 +43,22 @@ struct AddressLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PeerLabels {
+    peer: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RouteLabels {
+    peer: String,
+    state: &'static str,
+}
+
 /// The agent's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -50,6 +66,9 @@ pub(crate) struct Metrics {
     flows: Family<FlowLabels, Counter>,
     drops: Family<ReasonLabels, Counter>,
     addresses: Family<AddressLabels, Gauge>,
+    sessions: Family<PeerLabels, Gauge>,
+    routes: Family<RouteLabels, Gauge>,
+    kernel_routes: Family<StateLabels, Gauge>,
     endpoints: Gauge,
     connections: Gauge,
     rules: Gauge,
@@ -71,6 +90,9 @@ impl Metrics {
             flows: Family::default(),
             drops: Family::default(),
             addresses: Family::default(),
+            sessions: Family::default(),
+            routes: Family::default(),
+            kernel_routes: Family::default(),
             endpoints: Gauge::default(),
             connections: Gauge::default(),
             rules: Gauge::default(),
@@ -94,6 +116,13 @@ impl Metrics {
         registry.register("flows", "Sampled verdicts", self.flows.clone());
         registry.register("drops", "Packets that were dropped", self.drops.clone());
         registry.register("ipam_addresses", "Addresses of this node's blocks", self.addresses.clone());
+        registry.register(
+            "bgp_session_up",
+            "Whether the session with a neighbour is up",
+            self.sessions.clone(),
+        );
+        registry.register("bgp_routes", "Routes that a neighbour sent", self.routes.clone());
+        registry.register("bgp_kernel_routes", "Routes of BGP in the kernel", self.kernel_routes.clone());
         registry.register("endpoints", "Endpoints on this node", self.endpoints.clone());
         registry.register("connections", "Connections tracked", self.connections.clone());
         registry.register("policy_rules", "Rules loaded", self.rules.clone());
@@ -158,6 +187,7 @@ impl Metrics {
                 self.drops.get_or_create(&ReasonLabels { reason }).inner().store(packets, Ordering::Relaxed);
             }
         }
+        self.collect_bgp(agent);
         self.addresses.clear();
         agent.addresses.read(|ipam| {
             for block in ipam.blocks() {
@@ -169,5 +199,27 @@ impl Metrics {
                 gauge("free").inc_by(i64::try_from(block.free()).unwrap_or(i64::MAX));
             }
         });
+    }
+
+    fn collect_bgp(&self, agent: &Agent) {
+        let seen = agent.bgp.seen();
+        self.sessions.clear();
+        self.routes.clear();
+        self.kernel_routes.clear();
+        for session in seen.sessions {
+            let labels = PeerLabels { peer: session.peer.clone() };
+            self.sessions.get_or_create(&labels).set(i64::from(session.is_up));
+            for (state, routes) in [("received", session.received), ("accepted", session.accepted)] {
+                let labels = RouteLabels { peer: session.peer.clone(), state };
+                self.routes.get_or_create(&labels).inc_by(i64::try_from(routes).unwrap_or(i64::MAX));
+            }
+        }
+        if let Some(kernel) = seen.kernel {
+            let missing = kernel.problems.iter().map(|problem| problem.routes).sum();
+            let states = [("installed", kernel.installed), ("stale", kernel.stale), ("missing", missing)];
+            for (state, routes) in states {
+                self.kernel_routes.get_or_create(&StateLabels { state }).set(routes as i64);
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@ use crate::{
     adapters,
     addresses::OpenJournalError,
     agent::Agent,
+    bgp,
     config::Config,
     flows,
     host::{Lock, LockError, listen, notify, source_address},
@@ -22,7 +23,10 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    task::JoinSet,
+};
 
 /// Time between two sweeps of the connections.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -147,6 +151,8 @@ struct Running {
     tasks: JoinSet<()>,
     calls: Arc<Semaphore>,
     applier: Option<JoinHandle<()>>,
+    /// Stops the speaker, and what to await then.
+    speaker: (oneshot::Sender<()>, tokio::task::JoinHandle<()>),
     threads: Threads,
 }
 
@@ -196,11 +202,17 @@ impl Running {
         });
         tasks.spawn(every(Arc::clone(agent), reconcile::INTERVAL, |agent| agent.reconcile(Instant::now())));
         tasks.spawn(every(Arc::clone(agent), SWEEP_INTERVAL, Agent::sweep));
-        Ok(Self { tasks, calls, applier: Some(applier), threads })
+        let (stop, stopped) = oneshot::channel();
+        let speaker = (stop, tokio::spawn(bgp::keep(Arc::clone(agent), stopped)));
+        Ok(Self { tasks, calls, applier: Some(applier), speaker, threads })
     }
 
     /// Takes no more calls, lets those that are under way end, and keeps the view.
     async fn stop(mut self, agent: &Agent) {
+        let (stop, speaker) = self.speaker;
+        // It ends when it is told, or when nobody can tell it.
+        let _ = stop.send(());
+        drop(speaker.await);
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
         let drained = self.calls.acquire_many(adapters::CALLS_MAX as u32);
@@ -212,7 +224,7 @@ impl Running {
         drop(self.threads);
         // A panic of the applier was told when it happened.
         drop(tokio::task::spawn_blocking(move || applier.map(JoinHandle::join)).await);
-        for socket in ["agent.sock", "adapter.sock"] {
+        for socket in ["agent.sock", "adapter.sock", bgp::SOCKET] {
             // The next agent removes what is left.
             drop(fs::remove_file(agent.config.run_dir.join(socket)));
         }

@@ -230,6 +230,9 @@ impl Agent {
         };
         if let Some(change) = change {
             Pending::change(&self.pending, change);
+            if matches!(change, Change::Bgp | Change::Network) {
+                self.bgp.changed.notify_one();
+            }
         }
     }
 

@@ -4,7 +4,10 @@
 //! is written there: after a restart the kernel is never behind the file, so what the file does not have the server sends
 //! again.
 
-use isthmus_api::stream::{Block, Cluster, Held, Node, Pool, Upsert, VerdictTable, Workload, upsert};
+use isthmus_api::stream::{
+    self, Bgp, BgpPeer, Block, Cluster, Foreign, Held, Node, PeerAddress, Pool, Upsert, VerdictTable,
+    Workload, upsert,
+};
 use isthmus_core::Identity;
 use prost::Message as _;
 use std::collections::BTreeMap;
@@ -34,13 +37,20 @@ enum Value {
     /// Encoded: a table is read when it is loaded, and a million decoded rules would be half of the agent.
     Table(Box<[u8]>),
     Workload(Workload),
+    Network(stream::Network),
+    Bgp(Bgp),
+    BgpPeer(Box<BgpPeer>),
+    Foreign(Foreign),
+    PeerAddress(PeerAddress),
 }
 
 /// What a change of the view means for the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// Pools, nodes or blocks.
+    /// Pools, nodes, blocks, and how packets travel among them.
     Network,
+    /// The node's speaker or its neighbours.
+    Bgp,
     /// The rules towards an identity.
     Table(Identity),
     /// Names only.
@@ -98,8 +108,21 @@ impl View {
     }
 
     fn check(key: &str, value: Option<upsert::Value>) -> Option<(Change, Value)> {
-        let (kind, rest) = key.split_once('/')?;
+        let (kind, rest) = key.split_once('/').unwrap_or((key, ""));
         Some(match (kind, value?) {
+            ("network", upsert::Value::Network(network)) if rest.is_empty() => {
+                (Change::Network, Value::Network(network))
+            }
+            ("bgp", upsert::Value::Bgp(bgp)) if rest.is_empty() => (Change::Bgp, Value::Bgp(bgp)),
+            ("bgp-peer", upsert::Value::BgpPeer(peer)) if peer.name == rest => {
+                (Change::Bgp, Value::BgpPeer(Box::new(peer)))
+            }
+            ("foreign", upsert::Value::Foreign(foreign)) if foreign.cidr == rest => {
+                (Change::Network, Value::Foreign(foreign))
+            }
+            ("peer", upsert::Value::PeerAddress(peer)) if peer.address == rest => {
+                (Change::Network, Value::PeerAddress(peer))
+            }
             ("cluster", upsert::Value::Cluster(cluster)) if cluster.name == rest => {
                 (Change::Names, Value::Cluster(cluster))
             }
@@ -126,7 +149,13 @@ impl View {
     pub(crate) fn delete(&mut self, key: &str) -> Option<Change> {
         let (_, value) = self.entries.remove(key)?;
         Some(match value {
-            Value::Pool(_) | Value::Node(_) | Value::Block(_) => Change::Network,
+            Value::Pool(_)
+            | Value::Node(_)
+            | Value::Block(_)
+            | Value::Network(_)
+            | Value::Foreign(_)
+            | Value::PeerAddress(_) => Change::Network,
+            Value::Bgp(_) | Value::BgpPeer(_) => Change::Bgp,
             Value::Table(_) => key.split_once('/')?.1.parse().map_or(Change::Names, Change::Table),
             Value::Cluster(_) | Value::Workload(_) => Change::Names,
         })
@@ -161,6 +190,40 @@ impl View {
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.values("block/")
             .filter_map(|value| if let Value::Block(block) = value { Some(block) } else { None })
+    }
+
+    /// How packets travel in the whole network; `None`: as usual.
+    pub(crate) fn network(&self) -> Option<&stream::Network> {
+        match self.entries.get("network")? {
+            (_, Value::Network(network)) => Some(network),
+            _ => None,
+        }
+    }
+
+    /// How the node's speaker is; `None`: it has none.
+    pub(crate) fn bgp(&self) -> Option<&Bgp> {
+        match self.entries.get("bgp")? {
+            (_, Value::Bgp(bgp)) => Some(bgp),
+            _ => None,
+        }
+    }
+
+    /// The speaker's neighbours.
+    pub(crate) fn bgp_peers(&self) -> impl Iterator<Item = &BgpPeer> {
+        self.values("bgp-peer/")
+            .filter_map(|value| if let Value::BgpPeer(peer) = value { Some(&**peer) } else { None })
+    }
+
+    /// Ranges of networks that have no agents.
+    pub(crate) fn foreign(&self) -> impl Iterator<Item = &Foreign> {
+        self.values("foreign/")
+            .filter_map(|value| if let Value::Foreign(foreign) = value { Some(foreign) } else { None })
+    }
+
+    /// Addresses of members that the node's rules name.
+    pub(crate) fn peer_addresses(&self) -> impl Iterator<Item = &PeerAddress> {
+        self.values("peer/")
+            .filter_map(|value| if let Value::PeerAddress(peer) = value { Some(peer) } else { None })
     }
 
     /// A cluster.

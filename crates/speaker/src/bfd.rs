@@ -38,6 +38,17 @@ pub struct BfdSettings {
     pub port: u16,
 }
 
+impl Default for BfdSettings {
+    /// As GoBGP's: a packet each second, and three may be missing.
+    fn default() -> Self {
+        let interval = Duration::from_secs(1);
+        Self {
+            timing: Timing { desired_min_tx: interval, required_min_rx: interval, multiplier: 3 },
+            port: PORT,
+        }
+    }
+}
+
 /// How a BFD session is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BfdStatus {

@@ -16,7 +16,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Not an address.
-    #[error("\"{0}\" is no address of a speaker's API: write HOST:PORT")]
+    #[error("\"{0}\" is no address of a speaker's API: write HOST:PORT or unix:PATH")]
     Address(String),
     /// Nobody answers there.
     #[error("cannot reach a speaker at {address}")]
@@ -142,10 +142,10 @@ pub struct Why {
 }
 
 impl Client {
-    /// Connects to a speaker's API at `HOST:PORT`.
+    /// Connects to a speaker's API at `HOST:PORT`, or on a Unix socket at `unix:PATH`.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
-        let endpoint = Channel::from_shared(format!("http://{address}"))
-            .map_err(|_why| ClientError::Address(address.to_owned()))?;
+        let uri = if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") };
+        let endpoint = Channel::from_shared(uri).map_err(|_why| ClientError::Address(address.to_owned()))?;
         let channel =
             endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|why| {
                 ClientError::Unreachable { address: address.to_owned(), source: Box::new(why) }

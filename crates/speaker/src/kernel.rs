@@ -25,12 +25,13 @@ pub(crate) use inbox::Leave;
 use fib::Netlink;
 use inbox::Inbox;
 use isthmus_bgp::Prefix;
+use plan::Operation;
 use std::{io, net::IpAddr, sync::Arc, thread, time::Duration};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
 };
-use worker::Worker;
+use worker::{Fib, Worker};
 
 /// How long the thread may take to remove all routes.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
@@ -75,6 +76,27 @@ pub struct KernelProblem {
     pub routes: usize,
     /// One of them.
     pub example: Prefix,
+}
+
+/// Removes all routes that speakers with these settings left in the kernel, and says how many there were.
+///
+/// # Errors
+///
+/// What the kernel said of the first that stayed; the others are gone nevertheless.
+pub fn remove_kernel_routes(settings: &KernelRoutes) -> io::Result<usize> {
+    let mut netlink = Netlink::open(settings)?;
+    let (mut removed, mut failure) = (0, None);
+    let remove = |route: plan::Route| Operation::Remove { prefix: route.prefix, metric: route.metric };
+    let operations: Vec<_> = netlink.routes()?.into_iter().map(remove).collect();
+    for some in operations.chunks(worker::BATCH_MAX) {
+        for result in netlink.apply(some)? {
+            match result {
+                Ok(()) => removed += 1,
+                Err(why) => failure = failure.or(Some(why)),
+            }
+        }
+    }
+    failure.map_or(Ok(removed), Err)
 }
 
 /// The owner's end.

@@ -21,7 +21,7 @@ use crate::{
 };
 use ipnet::IpNet;
 use isthmus_bgp::{
-    Asn, Attributes, Nlri, Policy,
+    Asn, Attributes, Nlri, Policy, Prefix,
     rib::{Change, PeerId, Router, RouterConfig},
     session::{Negotiated, StopReason},
     wire::ShutdownText,
@@ -71,6 +71,10 @@ pub(crate) struct Setup {
     pub(crate) kernel: Option<Kernel>,
     /// How long kernel routes of an earlier run wait for their neighbours.
     pub(crate) stale_time: Duration,
+    /// Routes of our own, from the start on.
+    pub(crate) routes: Vec<(Prefix, Attributes)>,
+    /// Neighbours with graceful restart are left without a word.
+    pub(crate) leaves_quietly: bool,
 }
 
 /// A neighbour as the owner knows it.
@@ -113,6 +117,7 @@ pub(crate) struct Owner {
     kernel: Option<Kernel>,
     /// Until then, kernel routes of an earlier run wait for their neighbours.
     stale_until: Option<Duration>,
+    leaves_quietly: bool,
     watchers: Vec<(Watch, mpsc::Sender<Event>)>,
     events: mpsc::Sender<FromPeer>,
     next_key: PeerKey,
@@ -121,9 +126,13 @@ pub(crate) struct Owner {
 }
 
 /// Owns the routes until `shutdown`, then says goodbye to all neighbours.
-pub(crate) async fn run(setup: Setup, mut inlets: Inlets, shutdown: impl Future<Output = ()>) {
+pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Future<Output = ()>) {
     let (events, mut from_peers) = mpsc::channel(EVENTS_WAITING_MAX);
+    let routes = std::mem::take(&mut setup.routes);
     let mut owner = Owner::new(setup, events);
+    for (prefix, attributes) in routes {
+        owner.announce(prefix.into(), attributes);
+    }
     owner.listeners = std::mem::take(&mut inlets.listeners);
     owner.start_neighbors();
     tokio::pin!(shutdown);
@@ -152,7 +161,7 @@ pub(crate) async fn run(setup: Setup, mut inlets: Inlets, shutdown: impl Future<
 
 impl Owner {
     fn new(setup: Setup, events: mpsc::Sender<FromPeer>) -> Self {
-        let Setup { config, restarted, kernel, stale_time } = setup;
+        let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly } = setup;
         let policies = route_policy::compile(&config.policy);
         Self {
             router: Router::new(router_config(&config, restarted)),
@@ -168,6 +177,7 @@ impl Owner {
             by_id: BTreeMap::new(),
             local: BTreeMap::new(),
             stale_until: kernel.as_ref().map(|_| stale_time),
+            leaves_quietly,
             kernel,
             watchers: Vec::new(),
             events,
@@ -500,7 +510,13 @@ impl Owner {
     async fn stop(mut self, from_peers: &mut mpsc::Receiver<FromPeer>) {
         tracing::info!(neighbors = self.peers.len(), "speaker stops");
         let text = StopReason::AdminShutdown(ShutdownText::new("speaker stops"));
-        self.peers.retain(|_, peer| peer.command(Command::End(text.clone())).is_ok());
+        let leaves_quietly = self.leaves_quietly;
+        self.peers.retain(|_, peer| {
+            let restarts = peer.settings.graceful_restart.is_some_and(|restart| !restart.helper_only);
+            let command =
+                if leaves_quietly && restarts { Command::Leave } else { Command::End(text.clone()) };
+            peer.command(command).is_ok()
+        });
         let all_ended = async {
             while !self.peers.is_empty() {
                 let Some(told) = from_peers.recv().await else { return };

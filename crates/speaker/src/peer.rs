@@ -96,6 +96,8 @@ pub(crate) enum Command {
     Refresh,
     /// Says this, and ends.
     End(StopReason),
+    /// Ends without a word, so that the neighbour takes it for a restart and keeps our routes (RFC 4724 section 4.2).
+    Leave,
 }
 
 /// What a task is made of.
@@ -268,6 +270,11 @@ impl Task {
                 }
             }
             Command::End(reason) => self.end(now, reason),
+            Command::Leave => {
+                self.is_ending = true;
+                self.dial = None;
+                self.links.abort_all();
+            }
             Command::Accepted(stream) => {
                 let peer = self.setup.address;
                 if self.links.len() >= LINKS_MAX {

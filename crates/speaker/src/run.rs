@@ -10,14 +10,23 @@ use crate::{
     owner::{self, Inlets, Setup},
     socket::ListenError,
 };
-use std::{future::Future, io, net::SocketAddr, sync::Arc};
+use isthmus_bgp::{Attributes, Prefix};
+use std::{
+    fs,
+    future::Future,
+    io,
+    net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener},
     sync::mpsc,
     task::JoinSet,
     time::{Duration, sleep},
 };
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 
 /// Accepted connections that may wait for the owner; the kernel holds further ones.
@@ -36,6 +45,15 @@ pub enum RunError {
     Api {
         /// Which.
         address: SocketAddr,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The socket for the API cannot be had.
+    #[error("cannot listen on {path} for GoBGP's API")]
+    Socket {
+        /// Which.
+        path: PathBuf,
         /// Why.
         #[source]
         source: io::Error,
@@ -61,6 +79,13 @@ pub struct Options {
     pub kernel: Option<KernelRoutes>,
     /// What GoBGP's API does when the level of the log is set; `None`: it cannot be.
     pub set_log_level: Option<SetLogLevel>,
+    /// Routes of our own, announced from the start on: so a neighbour that kept them over a restart never hears that all
+    /// was said without them.
+    pub routes: Vec<(Prefix, Attributes)>,
+    /// At the end, neighbours with graceful restart are left without a word, and keep our routes until we are back.
+    pub leaves_quietly: bool,
+    /// Where GoBGP's API is served beside [`Options::api`]: a Unix socket for its owner alone. What is there is replaced.
+    pub socket: Option<PathBuf>,
 }
 
 /// Runs a speaker until `shutdown`. Configurations from `reloads` take effect as they come.
@@ -97,6 +122,7 @@ pub async fn start(
             Some(TcpListener::bind(address).await.map_err(|source| RunError::Api { address, source })?)
         }
     };
+    let socket = options.socket.as_deref().map(listen_locally).transpose()?;
     let kernel = options.kernel.as_ref().map(Kernel::start).transpose().map_err(RunError::Kernel)?;
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_MAX);
@@ -111,10 +137,21 @@ pub async fn start(
         let service = Service::new(handle.clone(), options.set_log_level);
         tasks.spawn(serve(api, service, stop.clone()));
     }
+    if let Some(socket) = socket {
+        let service = Service::new(handle.clone(), options.set_log_level);
+        tasks.spawn(serve_locally(socket, service, stop.clone()));
+    }
     let (asn, router_id) = (config.global.asn, config.global.router_id);
     tracing::info!(asn, %router_id, neighbors = config.neighbors.len(), "speaker started");
     let stale_time = options.kernel.map(|kernel| kernel.stale_time).unwrap_or_default();
-    let setup = Setup { config, restarted: options.restarted, kernel, stale_time };
+    let setup = Setup {
+        config,
+        restarted: options.restarted,
+        kernel,
+        stale_time,
+        routes: options.routes,
+        leaves_quietly: options.leaves_quietly,
+    };
     let inlets = Inlets { listeners, requests, accepted, reloads };
     let running = async move {
         owner::run(setup, inlets, shutdown).await;
@@ -140,11 +177,42 @@ async fn accept(listener: Arc<TcpListener>, accepted: mpsc::Sender<(TcpStream, S
     }
 }
 
-async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
-    let server = tonic::transport::Server::builder()
+/// A Unix socket that only its owner may use, from its first moment on.
+fn listen_locally(path: &Path) -> Result<UnixListener, RunError> {
+    let listen = || {
+        let new = path.with_extension("new");
+        for old in [&new, path] {
+            match fs::remove_file(old) {
+                Err(why) if why.kind() != io::ErrorKind::NotFound => return Err(why),
+                _ => {}
+            }
+        }
+        // Nobody knows the name before the mode is set.
+        let listener = UnixListener::bind(&new)?;
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&new, path)?;
+        Ok(listener)
+    };
+    listen().map_err(|source| RunError::Socket { path: path.to_owned(), source })
+}
+
+async fn serve_locally(listener: UnixListener, service: Service, stop: CancellationToken) {
+    let incoming = UnixListenerStream::new(listener);
+    if let Err(why) = router(service).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
+        tracing::error!(%why, "GoBGP's API on its socket ended");
+    }
+}
+
+/// All that is served on one port.
+fn router(service: Service) -> tonic::transport::server::Router {
+    tonic::transport::Server::builder()
         .add_service(Explainer::server(service.speaker()))
         .add_service(Version4::server(service.clone()))
-        .add_service(service.into_server());
+        .add_service(service.into_server())
+}
+
+async fn serve(listener: TcpListener, service: Service, stop: CancellationToken) {
+    let server = router(service);
     let ended = server.serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop.cancelled_owned());
     if let Err(why) = ended.await {
         tracing::error!(%why, "GoBGP's API ended");

@@ -129,6 +129,11 @@ fn stored(key: &str, revision: u64, value: &Value) -> StoredTable {
         Value::Node(node) => upsert::Value::Node(node.clone()),
         Value::Block(block) => upsert::Value::Block(block.clone()),
         Value::Workload(workload) => upsert::Value::Workload(workload.clone()),
+        Value::Network(network) => upsert::Value::Network(network.clone()),
+        Value::Bgp(bgp) => upsert::Value::Bgp(bgp.clone()),
+        Value::BgpPeer(peer) => upsert::Value::BgpPeer((**peer).clone()),
+        Value::Foreign(foreign) => upsert::Value::Foreign(foreign.clone()),
+        Value::PeerAddress(peer) => upsert::Value::PeerAddress(peer.clone()),
     };
     let upsert = Upsert { key: key.to_owned(), revision, value: Some(value) };
     StoredTable { key: String::new(), revision: 0, upsert: upsert.encode_to_vec(), table: Vec::new() }

@@ -29,6 +29,8 @@ mod peer;
 
 /// Where GoBGP's API is unless told otherwise.
 const API: &str = "127.0.0.1:50051";
+/// Where the agent's speaker has it.
+const AGENT_SOCKET: &str = "/run/isthmus/bgp.sock";
 
 /// What can be done with BGP.
 #[derive(Debug, clap::Subcommand)]
@@ -133,14 +135,17 @@ pub struct RunArgs {
 /// Which speaker is asked.
 #[derive(Debug, clap::Args)]
 pub struct SpeakerArgs {
-    /// Address of the speaker's API.
-    #[arg(long, env = "ISTHMUS_BGP_API", hide_env_values = true, default_value = API, value_name = "HOST:PORT")]
-    api: String,
+    /// Address of the speaker's API, or `unix:PATH`. Unless told, it is the agent's speaker of this node
+    /// (`unix:/run/isthmus/bgp.sock`) if there is one, else 127.0.0.1:50051.
+    #[arg(long, env = "ISTHMUS_BGP_API", hide_env_values = true, value_name = "HOST:PORT")]
+    api: Option<String>,
 }
 
 impl SpeakerArgs {
     async fn client(&self) -> Result<Client, Failure> {
-        Client::connect(&self.api).await.map_err(refused)
+        let agent = || Path::new(AGENT_SOCKET).exists().then(|| format!("unix:{AGENT_SOCKET}"));
+        let address = self.api.clone().or_else(agent).unwrap_or_else(|| API.to_owned());
+        Client::connect(&address).await.map_err(refused)
     }
 }
 
@@ -228,7 +233,13 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
         metric: args.kernel_metric,
         ..KernelRoutes::default()
     });
-    let options = Options { api, restarted: args.restarted, kernel, set_log_level: Some(logging::set_level) };
+    let options = Options {
+        api,
+        restarted: args.restarted,
+        kernel,
+        set_log_level: Some(logging::set_level),
+        ..Options::default()
+    };
     let file = args.config.clone();
     super::daemon::until_signal("bgp", |stop| async move {
         let (reloads_in, reloads) = mpsc::channel(1);

@@ -128,6 +128,19 @@ pub struct FamilySettings {
     pub long_lived: Option<Duration>,
 }
 
+impl FamilySettings {
+    /// Nothing but the family.
+    pub fn new(family: Family) -> Self {
+        Self {
+            family,
+            prefix_limit: None,
+            add_paths: AddPaths::default(),
+            graceful_restart: false,
+            long_lived: None,
+        }
+    }
+}
+
 /// What is set for a neighbour besides its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerSettings {
@@ -166,6 +179,42 @@ pub struct PeerSettings {
 }
 
 impl PeerSettings {
+    /// Settings with what is usual (RFC 4271 section 10, bounded where it leaves a choice), and one family.
+    pub fn new(local_as: u32, peer_as: Option<u32>, family: Family) -> Self {
+        let hold = Duration::from_secs(90);
+        Self {
+            peer_as,
+            local_as,
+            peer_group: None,
+            description: String::new(),
+            password: None,
+            remove_private_as: None,
+            admin_down: false,
+            allow_own_as: 0,
+            replace_peer_as: false,
+            timers: Timers {
+                connect_retry: Duration::from_secs(30),
+                hold,
+                keepalive: hold / 3,
+                idle_hold: Duration::from_secs(5),
+            },
+            transport: Transport {
+                passive: false,
+                local_address: None,
+                local_port: 0,
+                remote_port: 179,
+                bind_interface: None,
+                tcp_mss: None,
+                ttl: None,
+            },
+            distance: Distance::Usual,
+            reflector_client: None,
+            graceful_restart: None,
+            families: vec![FamilySettings::new(family)],
+            bfd: None,
+        }
+    }
+
     /// Whether the neighbour is known to be in our own AS.
     pub fn is_internal(&self) -> bool {
         self.peer_as == Some(self.local_as)

@@ -19,7 +19,7 @@ use std::{
 use tokio::sync::watch;
 
 /// Operations that go to the kernel at once.
-const BATCH_MAX: usize = 64;
+pub(super) const BATCH_MAX: usize = 64;
 /// Tasks between two looks at what is new.
 const ROUND_MAX: usize = 1_024;
 /// How often the status is counted while it changes.

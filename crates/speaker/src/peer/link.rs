@@ -122,6 +122,11 @@ impl Links {
         self.links.retain(|link| link.id != id);
     }
 
+    /// Drops all connections at once.
+    pub(super) fn abort_all(&mut self) {
+        self.links.clear();
+    }
+
     /// When [`Links::sweep`] has something to do.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.links.iter().filter_map(|link| link.closing).min()

@@ -1,0 +1,160 @@
+use super::*;
+use isthmus_api::stream::{Bgp, BgpPeer, Block, Network, Pool, PrefixMatch, Upsert, upsert};
+use isthmus_bgp::{Asn, Candidate, Neighbor, Policy, Verdict};
+use isthmus_speaker::route_policy::compile;
+
+/// An address, and whether its AS is another.
+type Who = (IpAddr, bool);
+
+fn passes(policy: &dyn Policy, prefix: &str, source: Option<Who>, target: Option<Who>) -> bool {
+    let neighbor = |(address, external)| Neighbor { address, asn: Asn(1), external };
+    let prefix = prefix.parse().unwrap();
+    let attributes = Attributes::default();
+    let candidate = Candidate {
+        prefix: &prefix,
+        attributes: &attributes,
+        source: source.map(neighbor),
+        target: target.map(neighbor),
+    };
+    policy.verdict(&candidate) != Verdict::Reject
+}
+
+fn view(encapsulation: &str, peers: Vec<BgpPeer>) -> View {
+    let mut view = View::default();
+    let mut put = |key: &str, value| {
+        view.upsert(Upsert { key: key.to_owned(), revision: 1, value: Some(value) }).unwrap();
+    };
+    let pool = Pool { cidrs: vec!["192.168.0.0/17".to_owned()], ..Pool::default() };
+    put("pool/red/main", upsert::Value::Pool(pool));
+    for (cidr, node) in [("192.168.0.0/26", "n1"), ("192.168.0.64/26", "n2")] {
+        let block = Block { cidr: cidr.to_owned(), node: node.to_owned(), ..Block::default() };
+        put(&format!("block/{cidr}"), upsert::Value::Block(block));
+    }
+    let network = Network { encapsulation: encapsulation.to_owned(), ..Network::default() };
+    put("network", upsert::Value::Network(network));
+    let bgp = Bgp { asn: 64_511, router_id: "172.16.18.11".to_owned(), ..Bgp::default() };
+    put("bgp", upsert::Value::Bgp(bgp));
+    for peer in peers {
+        put(&format!("bgp-peer/{}", peer.name), upsert::Value::BgpPeer(peer));
+    }
+    view
+}
+
+fn outside() -> BgpPeer {
+    BgpPeer { name: "tor".to_owned(), address: "172.16.18.1".to_owned(), asn: 65_001, ..BgpPeer::default() }
+}
+
+fn node() -> BgpPeer {
+    BgpPeer {
+        name: "node/n2".to_owned(),
+        address: "172.16.18.12".to_owned(),
+        asn: 64_511,
+        node: "n2".to_owned(),
+        restart_seconds: 120,
+        ..BgpPeer::default()
+    }
+}
+
+fn wanted_of(view: &View) -> Wanted {
+    let node = "n1".parse().unwrap();
+    let local = Local {
+        node: &node,
+        address: "172.16.18.11".parse().unwrap(),
+        endpoints: &["192.168.0.5".parse().unwrap()],
+    };
+    wanted(view, local).unwrap()
+}
+
+fn is_taken(encapsulation: &str, peer: BgpPeer, prefix: &str) -> bool {
+    let address = peer.address.parse().unwrap();
+    let external = peer.asn != 64_511;
+    let wanted = wanted_of(&view(encapsulation, vec![peer]));
+    assert!(wanted.problems.is_empty(), "{:?}", wanted.problems);
+    let (import, _) = compile(&wanted.config.policy);
+    passes(&*import, prefix, Some((address, external)), None)
+}
+
+fn is_announced(peer: BgpPeer, prefix: &str, source: Option<(&str, bool)>) -> bool {
+    let target = (peer.address.parse().unwrap(), peer.asn != 64_511);
+    let wanted = wanted_of(&view("never", vec![peer]));
+    let (_, export) = compile(&wanted.config.policy);
+    let source = source.map(|(address, external)| (address.parse().unwrap(), external));
+    passes(&*export, prefix, source, Some(target))
+}
+
+#[test]
+fn a_neighbour_outside_is_believed_nothing_that_is_not_listed() {
+    for prefix in ["10.0.0.0/8", "0.0.0.0/0", "192.168.0.0/26", "192.168.0.64/26", "192.168.99.0/24"] {
+        assert!(!is_taken("never", outside(), prefix), "{prefix}");
+    }
+    let list = vec![PrefixMatch { cidr: "0.0.0.0/0".to_owned(), len_min: 0, len_max: 32 }];
+    let all = BgpPeer { import: list, ..outside() };
+    assert!(is_taken("never", all.clone(), "10.0.0.0/8"));
+    // Not even a list of everything has these in it.
+    for prefix in ["0.0.0.0/0", "192.168.0.0/26", "192.168.0.64/26"] {
+        assert!(!is_taken("never", all.clone(), prefix), "{prefix}");
+    }
+    assert!(is_taken("never", BgpPeer { import_default_route: true, ..outside() }, "0.0.0.0/0"));
+    let pools = BgpPeer { import_own_pools: true, ..outside() };
+    assert!(is_taken("never", pools.clone(), "192.168.0.64/26"));
+    assert!(!is_taken("never", pools.clone(), "192.168.0.0/26"), "our own block is here, whoever says what");
+    assert!(!is_taken("never", pools, "192.168.0.5/32"));
+}
+
+#[test]
+fn nodes_are_believed_what_is_within_pools_where_packets_go_by_routes() {
+    assert!(is_taken("never", node(), "192.168.0.64/26"));
+    assert!(is_taken("cross-subnet", node(), "192.168.0.64/26"));
+    assert!(!is_taken("always", node(), "192.168.0.64/26"), "the overlay carries these");
+    assert!(!is_taken("never", node(), "192.168.0.0/26"));
+    assert!(!is_taken("never", node(), "10.0.0.0/8"));
+    assert!(!is_taken("never", node(), "0.0.0.0/0"));
+}
+
+#[test]
+fn only_our_blocks_are_announced_and_only_where_asked() {
+    assert!(!is_announced(outside(), "192.168.0.0/26", None));
+    let blocks = BgpPeer { export_blocks: true, ..outside() };
+    assert!(is_announced(blocks.clone(), "192.168.0.0/26", None));
+    assert!(!is_announced(blocks.clone(), "10.0.0.0/8", None));
+    assert!(
+        !is_announced(blocks.clone(), "192.168.0.64/26", Some(("172.16.18.12", false))),
+        "that of another node"
+    );
+    assert!(is_announced(node(), "192.168.0.0/26", None));
+    assert!(is_announced(node(), "10.0.0.0/8", Some(("172.16.18.1", true))), "nodes hear of the outside");
+    assert!(!is_announced(node(), "192.168.0.64/26", Some(("172.16.18.1", true))));
+}
+
+#[test]
+fn settings_are_those_of_the_server() {
+    let peer =
+        BgpPeer { hold_seconds: 9, ttl_security: true, password: "x".to_owned(), port: 1_790, ..outside() };
+    let range = BgpPeer { name: "range".to_owned(), address: "172.16.0.0/16".to_owned(), ..outside() };
+    let wanted = wanted_of(&view("never", vec![peer, node(), range]));
+    let neighbors = &wanted.config.neighbors;
+    let outside = &neighbors[&"172.16.18.1".parse().unwrap()];
+    assert_eq!(
+        (outside.timers.hold, outside.timers.keepalive),
+        (Duration::from_secs(9), Duration::from_secs(3))
+    );
+    assert_eq!(
+        (outside.distance, outside.transport.remote_port),
+        (Distance::Secured { ttl_min: 255 }, 1_790)
+    );
+    assert!(outside.password.is_some() && outside.graceful_restart.is_none());
+    let node = &neighbors[&"172.16.18.12".parse().unwrap()];
+    assert_eq!(node.transport.local_address, Some("172.16.18.11".parse().unwrap()));
+    assert_eq!(node.graceful_restart.unwrap().restart_time, Duration::from_mins(2));
+    assert!(wanted.config.dynamic_neighbors[0].settings.transport.passive);
+    assert_eq!(wanted.announced.keys().map(ToString::to_string).collect::<Vec<_>>(), ["192.168.0.0/26"]);
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_left_out() {
+    let list = vec![PrefixMatch { cidr: "x".to_owned(), ..PrefixMatch::default() }];
+    let wrong = BgpPeer { name: "wrong".to_owned(), address: "y".to_owned(), ..BgpPeer::default() };
+    let peer = BgpPeer { import: list, communities: vec!["z".to_owned()], ..outside() };
+    let wanted = wanted_of(&view("never", vec![peer, wrong]));
+    assert_eq!((wanted.config.neighbors.len(), wanted.problems.len()), (1, 3), "{:?}", wanted.problems);
+}
