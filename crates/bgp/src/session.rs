@@ -75,6 +75,11 @@ pub enum Input<'a> {
         /// In their order.
         bytes: &'a [u8],
     },
+    /// Bytes came that are not read yet, because what came before waits. The peer is not silent.
+    Unread {
+        /// On which connection.
+        connection: ConnectionId,
+    },
     /// A connection ended, or broke (18).
     Closed {
         /// Which one.
@@ -350,6 +355,7 @@ impl Session {
             }
             Input::ConnectFailed => self.retry(now),
             Input::Received { connection, bytes } => self.received(now, connection, bytes),
+            Input::Unread { connection } => self.unread(now, connection),
             Input::Closed { connection } => self.closed(now, connection),
             Input::Timer => self.timer(now),
             Input::SendRefresh(family) => self.send_refresh(family),
@@ -638,6 +644,15 @@ impl Session {
             Ok(Message::RouteRefresh(refresh)) => self.outputs.push_back(Output::Refresh(refresh)),
             Ok(_) => {}
             Err(notification) => self.fail(now, id, notification),
+        }
+    }
+
+    /// The hold time of an established session starts anew, as if what waits were read.
+    fn unread(&mut self, now: Duration, id: ConnectionId) {
+        if let Some(connection) = self.connection(id)
+            && connection.stage.state() == State::Established
+        {
+            connection.heard(now);
         }
     }
 

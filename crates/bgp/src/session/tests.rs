@@ -488,6 +488,25 @@ fn silence_before_the_open_ends_a_connection() {
 }
 
 #[test]
+fn a_peer_is_not_silent_while_we_do_not_listen() {
+    let mut configs = config(0);
+    configs.timers.hold = Duration::from_secs(3);
+    let mut scripted = Scripted::new(configs);
+    scripted.session.handle(scripted.now, Input::Unread { connection: CONNECTION });
+    assert_eq!(scripted.session.poll_timeout(), Some(scripted.now + OPEN_HOLD), "it counts once established");
+    scripted.receive(&[open(|_| ()), encode_keepalive()].concat());
+    for _ in 0..3 {
+        scripted.now += Duration::from_secs(3);
+        scripted.session.handle(scripted.now, Input::Unread { connection: CONNECTION });
+        scripted.session.handle(scripted.now, Input::Timer);
+        assert_eq!(scripted.notification(), None);
+    }
+    scripted.now += Duration::from_secs(3);
+    scripted.session.handle(scripted.now, Input::Timer);
+    assert_eq!(scripted.notification(), Some((4, 0)));
+}
+
+#[test]
 fn bad_updates_end_the_session_with_their_code() {
     let mut scripted = Scripted::new(config(0));
     scripted.receive(&[open(|_| ()), encode_keepalive()].concat());
