@@ -98,6 +98,8 @@ pub struct Router {
     interner: Interner,
     log: Log,
     groups: Vec<Option<Group>>,
+    /// Whether somebody asks [`Router::poll_change`].
+    is_watched: bool,
     /// Destinations whose used paths changed, for [`Router::poll_change`].
     changed: Bits,
     changed_from: u32,
@@ -143,6 +145,7 @@ impl Router {
             // Position 0 is that of destinations that never changed.
             log: Log { base: 1, numbers: VecDeque::new() },
             groups: Vec::new(),
+            is_watched: true,
             changed: Bits::default(),
             changed_from: 0,
             deferred_until,
@@ -252,7 +255,7 @@ impl Router {
 
     /// Changes the paths of a destination, chooses anew, and notes what that changed.
     fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Slot)) {
-        let Self { table, peers, config, log, changed, .. } = self;
+        let Self { table, peers, config, log, changed, is_watched, .. } = self;
         let Some(slot) = table.slot_mut(number) else { return };
         let summary = |slot: &Slot| {
             let best = slot.best().map(|path| (Arc::as_ptr(&path.attributes), path.source, path.path_id));
@@ -268,7 +271,7 @@ impl Router {
             slot.best_logged = at;
         }
         log.numbers.push_back(number);
-        if best != new_best || used.max(new_used) > 1 {
+        if *is_watched && (best != new_best || used.max(new_used) > 1) {
             changed.insert(number);
         }
         match (was_empty, is_empty) {

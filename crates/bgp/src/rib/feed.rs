@@ -17,8 +17,10 @@ use std::sync::Arc;
 const BATCH: usize = if cfg!(test) { 3 } else { 8_192 };
 /// Destinations that a peer that lacks some is told of at once.
 const CATCH_UP: usize = if cfg!(test) { 2 } else { 2_048 };
-/// Bytes that wait for a peer before it is only noted what it lacks.
-const QUEUE_BYTES_MAX: usize = if cfg!(test) { 256 } else { 4 << 20 };
+/// Bytes that wait for a peer before it is only noted what it lacks, which then costs an encoding of its own. They are
+/// shared with all that hear the same: most of a full table, so that those who take a new one a little more slowly than
+/// it comes stay together.
+const QUEUE_BYTES_MAX: usize = if cfg!(test) { 256 } else { 16 << 20 };
 /// Destinations without paths below which nobody looks for them.
 const EMPTY_MIN: usize = if cfg!(test) { 2 } else { 4_096 };
 
@@ -31,7 +33,7 @@ impl Router {
         if self.is_deferring() {
             return updates;
         }
-        self.flush(group);
+        self.flush_group(group);
         let mut bytes = 0;
         while bytes < bytes_max {
             let Some(peer) = self.peer_mut(id) else { return updates };
@@ -61,6 +63,18 @@ impl Router {
             || group.cursor < self.log.end()
     }
 
+    /// Encodes what changed for all. [`Router::next_updates`] does so too, for those that hear the same as the peer.
+    pub fn flush(&mut self) {
+        if !self.is_deferring() {
+            self.flush_all();
+        }
+    }
+
+    /// How many changes have not been encoded for all.
+    pub fn changes_unsent(&self) -> usize {
+        self.log.numbers.len()
+    }
+
     /// Puts a peer with a new session among those that hear the same, to be told everything.
     pub(super) fn join_group(&mut self, id: PeerId) {
         let families = self.peer(id).and_then(|peer| peer.session.as_ref()).map(|session| session.families);
@@ -77,7 +91,7 @@ impl Router {
         if key == self.groups.get(group.0).and_then(Option::as_ref).map(|group| group.key) {
             return;
         }
-        self.flush(group);
+        self.flush_group(group);
         let mut knows = self.told(id, group);
         let mut ends = Vec::new();
         if let Some(peer) = self.peer_mut(id)
@@ -99,7 +113,7 @@ impl Router {
             Some(place) => GroupId(place),
             None => self.new_group(Group::new(key, policy, self.log.end())),
         };
-        self.flush(group);
+        self.flush_group(group);
         let mut lacks = self.told(id, group);
         let mut from = 0;
         while let Some(number) = knows.next_from(from) {
@@ -165,7 +179,7 @@ impl Router {
     /// Tells a peer everything again, of one family or of all.
     pub(super) fn send_again(&mut self, id: PeerId, family: Option<Family>) {
         let Some(group) = self.peer(id).and_then(|peer| peer.group) else { return };
-        self.flush(group);
+        self.flush_group(group);
         let told = self.told(id, group);
         let Self { table, peers, .. } = self;
         let Some(peer) = peers.get_mut(id.index()).and_then(Option::as_mut) else { return };
@@ -194,14 +208,16 @@ impl Router {
     /// Brings all groups up to date.
     pub(super) fn flush_all(&mut self) {
         for place in 0..self.groups.len() {
-            self.flush(GroupId(place));
+            self.flush_group(GroupId(place));
         }
         self.trim();
     }
 
     /// Encodes for a group what changed since it was last asked, and hands it to the members.
-    pub(super) fn flush(&mut self, id: GroupId) {
-        let Some(mut group) = self.groups.get_mut(id.0).and_then(Option::take) else { return };
+    pub(super) fn flush_group(&mut self, id: GroupId) {
+        let end = self.log.end();
+        let Some(place) = self.groups.get_mut(id.0) else { return };
+        let Some(mut group) = place.take_if(|group| group.cursor < end) else { return };
         let seen = group.cursor;
         while group.cursor < self.log.end() {
             let (segments, touched) = self.flush_batch(&mut group, seen);

@@ -78,13 +78,22 @@ pub(super) struct Group {
     pub(super) cursor: u64,
     /// Whose route was sent last, by destination; for families without path ids.
     sent: Vec<Source>,
+    tally: Tally,
     /// What was sent, by destination; for families with path ids.
     sent_paths: HashMap<u32, Vec<SentPath>>,
 }
 
 impl Group {
     pub(super) fn new(key: GroupKey, policy: Arc<dyn Policy>, cursor: u64) -> Self {
-        Self { key, policy, members: Vec::new(), cursor, sent: Vec::new(), sent_paths: HashMap::new() }
+        Self {
+            key,
+            policy,
+            members: Vec::new(),
+            cursor,
+            sent: Vec::new(),
+            tally: Tally::default(),
+            sent_paths: HashMap::new(),
+        }
     }
 
     /// Whose route was sent last.
@@ -109,7 +118,17 @@ impl Group {
         self.sent(number) != Source::NONE || self.sent_paths.contains_key(&number)
     }
 
-    fn set_sent(&mut self, number: u32, source: Source) {
+    /// How many destinations of a family a member was told of, which has one without path ids.
+    pub(super) fn told_count(&self, family: Family, member: PeerId) -> u32 {
+        self.tally.all(family) - self.tally.of(family, member.into())
+    }
+
+    fn set_sent(&mut self, number: u32, family: Family, source: Source) {
+        let old = self.sent(number);
+        if old == source {
+            return;
+        }
+        self.tally.exchange(family, old, source);
         let at = number as usize;
         if self.sent.len() <= at {
             if source == Source::NONE {
@@ -144,11 +163,11 @@ impl Group {
                 {
                     batch.withdraw(Audience::Only(peer), nlri);
                 }
-                self.set_sent(number, source);
+                self.set_sent(number, slot.prefix.family(), source);
             }
             None if old != Source::NONE => {
                 batch.withdraw(Audience::except(old, &self.members), nlri);
-                self.set_sent(number, Source::NONE);
+                self.set_sent(number, slot.prefix.family(), Source::NONE);
             }
             None => {}
         }
@@ -224,6 +243,46 @@ impl Group {
     }
 }
 
+/// How many destinations of each family were sent, by whose route it was.
+#[derive(Debug, Default)]
+struct Tally {
+    all: [u32; 2],
+    /// Ours first, then those of peers in the order of their ids.
+    by_source: Vec<[u32; 2]>,
+}
+
+impl Tally {
+    fn place(source: Source) -> usize {
+        source.peer().map_or(0, |peer| peer.index() + 1)
+    }
+
+    fn all(&self, family: Family) -> u32 {
+        self.all[family as usize]
+    }
+
+    fn of(&self, family: Family, source: Source) -> u32 {
+        self.by_source.get(Self::place(source)).map_or(0, |counts| counts[family as usize])
+    }
+
+    /// A destination is that of another source now.
+    fn exchange(&mut self, family: Family, old: Source, new: Source) {
+        if old != Source::NONE
+            && let Some(counts) = self.by_source.get_mut(Self::place(old))
+        {
+            counts[family as usize] -= 1;
+            self.all[family as usize] -= 1;
+        }
+        if new != Source::NONE {
+            let place = Self::place(new);
+            if self.by_source.len() <= place {
+                self.by_source.resize(place + 1, [0; 2]);
+            }
+            self.by_source[place][family as usize] += 1;
+            self.all[family as usize] += 1;
+        }
+    }
+}
+
 /// Routes that look alike to the members.
 struct Bucket {
     announcer: Announcer,
@@ -245,6 +304,8 @@ pub(super) struct Batch<'a> {
     buckets: Vec<Bucket>,
     /// `None` for routes that cannot be sent.
     index: HashMap<BucketKey, Option<usize>>,
+    /// The last one that was found: the next route mostly looks the same.
+    last: Option<(BucketKey, Option<usize>)>,
     withdrawn: Vec<(Audience, Family, Vec<Nlri>)>,
     withdrawn_index: HashMap<(Audience, Family), usize>,
 }
@@ -260,6 +321,7 @@ impl<'a> Batch<'a> {
             members: members.to_vec(),
             buckets: Vec::new(),
             index: HashMap::new(),
+            last: None,
             withdrawn: Vec::new(),
             withdrawn_index: HashMap::new(),
         }
@@ -273,8 +335,12 @@ impl<'a> Batch<'a> {
         let family = slot.prefix.family();
         let before = address(&path.attributes);
         let key = (before, changed.as_ref().map_or(before, address), path.source, family);
-        if let Some(found) = self.index.get(&key) {
-            return *found;
+        if let Some((_, found)) = self.last.filter(|(last, _)| *last == key) {
+            return found;
+        }
+        if let Some(found) = self.index.get(&key).copied() {
+            self.last = Some((key, found));
+            return found;
         }
         let dressed = self.exporter.dress(path, changed.as_deref(), family);
         let announcer = dressed.and_then(|dressed| Announcer::new(&dressed, family, self.encode).ok());
@@ -286,6 +352,7 @@ impl<'a> Batch<'a> {
             self.buckets.len() - 1
         });
         self.index.insert(key, place);
+        self.last = Some((key, place));
         place
     }
 

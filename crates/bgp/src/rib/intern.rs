@@ -10,7 +10,8 @@ const SWEEP_MIN: usize = 4_096;
 /// Keeps one copy of each attribute set, so that equal ones have one address.
 #[derive(Debug)]
 pub(super) struct Interner {
-    sets: HashTable<Arc<Attributes>>,
+    /// With their hashes, which take long to make.
+    sets: HashTable<(u64, Arc<Attributes>)>,
     hasher: DefaultHashBuilder,
     sweep_at: usize,
 }
@@ -23,13 +24,13 @@ impl Interner {
     /// The one copy that equals `attributes`.
     pub(super) fn intern(&mut self, attributes: Arc<Attributes>) -> Arc<Attributes> {
         if self.sets.len() >= self.sweep_at {
-            self.sets.retain(|set| Arc::strong_count(set) > 1);
+            self.sets.retain(|(_, set)| Arc::strong_count(set) > 1);
             self.sweep_at = (self.sets.len() * 2).max(SWEEP_MIN);
         }
-        let hasher = &self.hasher;
-        let hash = hasher.hash_one(&attributes);
-        let entry = self.sets.entry(hash, |set| *set == attributes, |set| hasher.hash_one(set));
-        Arc::clone(entry.or_insert(attributes).get())
+        let hash = self.hasher.hash_one(&attributes);
+        let same = |(other, set): &(u64, Arc<Attributes>)| *other == hash && *set == attributes;
+        let entry = self.sets.entry(hash, same, |(hash, _)| *hash);
+        Arc::clone(&entry.or_insert((hash, attributes)).get().1)
     }
 
     /// How many sets are kept.

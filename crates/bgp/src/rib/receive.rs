@@ -200,22 +200,18 @@ impl Router {
     fn remove_from(&mut self, number: u32, goes: impl Fn(&Path) -> bool) -> bool {
         let Some(slot) = self.table.slot(number) else { return false };
         let family = slot.prefix.family();
-        let gone: Vec<_> = slot
-            .paths
-            .as_slice()
-            .iter()
-            .filter(|path| goes(path))
-            .map(|path| (path.source, path.exclusion))
-            .collect();
-        for (source, exclusion) in &gone {
-            self.count(*source, family, (*exclusion).into(), Held::Nothing);
+        let gone = slot.paths.as_slice().iter().filter(|path| goes(path));
+        let mut gone = gone.map(|path| (path.source, path.exclusion));
+        let Some(first) = gone.next() else { return false };
+        // Mostly there is no other, and nothing to allocate.
+        let others: Vec<_> = gone.collect();
+        for (source, exclusion) in std::iter::once(first).chain(others) {
+            self.count(source, family, exclusion.into(), Held::Nothing);
         }
-        if !gone.is_empty() {
-            self.edit(number, |slot| {
-                slot.paths.remove(goes);
-            });
-        }
-        !gone.is_empty()
+        self.edit(number, |slot| {
+            slot.paths.remove(goes);
+        });
+        true
     }
 
     /// Destinations to which a peer has a path.

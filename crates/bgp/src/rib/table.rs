@@ -10,8 +10,8 @@ use crate::{
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::{hash::BuildHasher, sync::Arc};
 
-/// Destinations that share an allocation, so that growing moves none of them.
-const CHUNK: usize = 4_096;
+/// Destinations that share an allocation, so that growing moves none of them. Memory that was not written to is not there.
+const CHUNK: usize = 16_384;
 
 /// Who told us of a path. Small, as there are many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -232,15 +232,22 @@ impl Table {
     }
 
     pub(super) fn find(&self, prefix: &Prefix) -> Option<u32> {
-        let hash = self.hasher.hash_one(prefix);
+        self.find_hashed(self.hasher.hash_one(prefix), prefix)
+    }
+
+    fn find_hashed(&self, hash: u64, prefix: &Prefix) -> Option<u32> {
         let same = |number: &u32| self.slot(*number).is_some_and(|slot| slot.prefix == *prefix);
         self.numbers.find(hash, same).copied()
     }
 
     /// The number of a destination, a new one if need be.
     pub(super) fn find_or_add(&mut self, prefix: Prefix) -> u32 {
-        if let Some(number) = self.find(&prefix) {
+        let hash = self.hasher.hash_one(prefix);
+        if let Some(number) = self.find_hashed(hash, &prefix) {
             return number;
+        }
+        if self.numbers.len() == self.numbers.capacity() {
+            self.grow();
         }
         let slot = Slot { prefix, paths: Paths::None, used: 0, local_id_max: 0, logged: 0, best_logged: 0 };
         let number = self.free.pop().unwrap_or_else(|| self.end());
@@ -258,8 +265,23 @@ impl Table {
         let Self { chunks, numbers, hasher, .. } = self;
         let prefix_of = |number: u32| chunks.get(number as usize / CHUNK)?.get(number as usize % CHUNK);
         let rehash = |number: &u32| prefix_of(*number).map_or(0, |slot| hasher.hash_one(slot.prefix));
-        numbers.insert_unique(hasher.hash_one(prefix), number, rehash);
+        numbers.insert_unique(hash, number, rehash);
         number
+    }
+
+    /// Doubles the room for numbers. The table would do so by itself, but in the order of the hashes, where each look at a
+    /// destination misses the caches, and with the old one still there.
+    fn grow(&mut self) {
+        let room = (self.numbers.len() * 2).max(CHUNK);
+        self.numbers = HashTable::new();
+        let mut numbers = HashTable::with_capacity(room);
+        let mut unused = Bits::default();
+        self.free.iter().for_each(|number| unused.insert(*number));
+        for (number, slot) in self.iter().filter(|(number, _)| !unused.contains(*number)) {
+            // There is room for all: nothing is moved.
+            numbers.insert_unique(self.hasher.hash_one(slot.prefix), number, |_| 0);
+        }
+        self.numbers = numbers;
     }
 
     /// Gives up the numbers of destinations without paths that nobody needs.
@@ -301,6 +323,29 @@ mod tests {
         assert!(new == 77 || new == 5_000);
         assert_eq!(table.find(&prefix(20_000)), Some(new));
         assert_eq!(table.end(), 10_000);
+    }
+
+    #[test]
+    fn growing_forgets_nothing_and_brings_nothing_back() {
+        let mut table = Table::new();
+        for n in 0..20_000 {
+            table.find_or_add(prefix(n));
+        }
+        table.sweep(|number, _| number % 2 == 0);
+        for n in 20_000..60_000 {
+            table.find_or_add(prefix(n));
+        }
+        table.grow();
+        for n in 0..60_000 {
+            let is_there = n % 2 == 0 || n >= 20_000;
+            let found = table.find(&prefix(n));
+            assert_eq!(found.is_some(), is_there, "{n}");
+            assert_eq!(
+                found.and_then(|number| table.slot(number)).map(|slot| slot.prefix),
+                found.map(|_| prefix(n))
+            );
+        }
+        assert_eq!(table.len(), 50_000);
     }
 
     #[test]

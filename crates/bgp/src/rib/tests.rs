@@ -9,7 +9,11 @@ use crate::{
     wire::{Announcement, MESSAGE_BYTES_MAX, Message, MessageKind, Update, UpdateContext, frame},
 };
 use proptest::{collection::vec, prelude::*};
-use std::{collections::BTreeMap, net::IpAddr, sync::LazyLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::LazyLock,
+};
 
 const ASN: Asn = Asn(65_000);
 const NOW: Duration = Duration::ZERO;
@@ -513,6 +517,21 @@ fn after_our_restart_nothing_is_said_until_all_have_spoken() {
 }
 
 #[test]
+fn changes_are_only_kept_for_who_wants_to_know() {
+    let mut net = Net::new();
+    let a = net.peer(client(), ASN);
+    net.send(a, A, route(1, &[]));
+    net.router.watch_changes(false);
+    assert_eq!(net.router.poll_change(), None);
+    net.send(a, B, route(1, &[]));
+    net.router.watch_changes(true);
+    assert_eq!(net.router.poll_change(), None);
+    net.take_back(a, A);
+    assert_eq!(net.router.poll_change().unwrap().prefix, prefix(A));
+    assert_eq!(net.router.poll_change(), None);
+}
+
+#[test]
 fn more_prefixes_than_allowed_are_an_error() {
     let mut net = Net::new();
     let limit = PrefixLimit { max: 2, warn_percent: 75 };
@@ -820,6 +839,8 @@ proptest! {
             let received = net.router.adj_in(mirror.id).count();
             let counts = net.router.counts(mirror.id, Family::Ipv4Unicast);
             prop_assert_eq!(counts.received as usize, received);
+            let told: BTreeSet<_> = mirror.routes.keys().map(|nlri| nlri.prefix).collect();
+            prop_assert_eq!(net.router.advertised(mirror.id, Family::Ipv4Unicast), told.len());
             // Another look at the rules: every best path of somebody else that may go, goes.
             if peer != 2 {
                 for destination in net.router.destinations(Family::Ipv4Unicast) {

@@ -1,7 +1,7 @@
 //! What one can see of the routes.
 
 use super::{
-    Peer, Router, Source, Teller,
+    Bits, Peer, Router, Source, Teller,
     decision::{Contender, Step, compare},
     export::Exporter,
     peer::{Counts, PeerId},
@@ -62,11 +62,20 @@ pub struct Change {
 }
 
 impl Router {
+    /// Says whether anybody wants to know of changes; at first somebody does. Those from before are forgotten where nobody
+    /// does.
+    pub fn watch_changes(&mut self, is_watched: bool) {
+        if self.is_watched && !is_watched {
+            self.changed = Bits::default();
+        }
+        self.is_watched = is_watched;
+    }
+
     /// The next destination that changed, each once however often it did. Ask until `None`, and again after each input: a
     /// destination that is gone keeps its place until it was told here. `None` while waiting for the peers' routes
     /// after a restart, so that nothing is taken from the kernel too early.
     pub fn poll_change(&mut self) -> Option<Change> {
-        if self.is_deferring() {
+        if self.is_deferring() || !self.is_watched {
             return None;
         }
         let number = self.changed.next_from(self.changed_from).or_else(|| self.changed.next_from(0))?;
@@ -153,10 +162,13 @@ impl Router {
         self.peer(id).map_or(Counts::default(), |peer| peer.counts[family as usize])
     }
 
-    /// How many destinations of a family a peer was told, or will be. Looks at all destinations.
+    /// How many destinations of a family a peer was told, or will be. Looks at all destinations where paths have ids.
     pub fn advertised(&self, id: PeerId, family: Family) -> usize {
         let group = self.peer(id).and_then(|peer| self.groups.get(peer.group?.0)?.as_ref());
         group.map_or(0, |group| {
+            if !group.key.encode.add_path.contains(family) {
+                return group.told_count(family, id) as usize;
+            }
             let of_family = self.table.iter().filter(|(_, slot)| slot.prefix.family() == family);
             of_family.filter(|(number, _)| group.told(*number, id)).count()
         })
