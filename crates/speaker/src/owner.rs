@@ -15,7 +15,7 @@ use crate::{
     handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
     kernel::{Kernel, Leave},
     listeners::Listeners,
-    peer::{self, COMMANDS_MAX, Command, FromPeer, PeerEvent, PeerKey, PeerSetup},
+    peer::{self, COMMANDS_MAX, Command, FromPeer, Outlet, PeerEvent, PeerKey, PeerSetup},
     route_policy,
     view::{Event, GlobalView, PeerStatus, PeerView, SessionState},
 };
@@ -40,10 +40,10 @@ use tokio::{
 };
 use uuid::Uuid;
 
-/// Messages of neighbours that may wait for the owner; then they stop reading.
-const EVENTS_WAITING_MAX: usize = 256;
 /// Messages that are taken before UPDATEs go out.
 const EVENTS_AT_ONCE: usize = 64;
+/// Changed routes after which UPDATEs go out though more messages wait: neighbours take some while we take others.
+const CHANGES_AT_ONCE: usize = 8_192;
 /// Bytes of UPDATEs that are given to a neighbour at once.
 const BATCH_BYTES_MAX: usize = 512 << 10;
 /// Neighbours that may come from dynamic ranges.
@@ -119,7 +119,7 @@ pub(crate) struct Owner {
     stale_until: Option<Duration>,
     leaves_quietly: bool,
     watchers: Vec<(Watch, mpsc::Sender<Event>)>,
-    events: mpsc::Sender<FromPeer>,
+    events: Outlet,
     next_key: PeerKey,
     started: Instant,
     started_at: SystemTime,
@@ -127,7 +127,7 @@ pub(crate) struct Owner {
 
 /// Owns the routes until `shutdown`, then says goodbye to all neighbours.
 pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Future<Output = ()>) {
-    let (events, mut from_peers) = mpsc::channel(EVENTS_WAITING_MAX);
+    let (events, mut from_peers) = Outlet::new();
     let routes = std::mem::take(&mut setup.routes);
     let mut owner = Owner::new(setup, events);
     for (prefix, attributes) in routes {
@@ -142,7 +142,12 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
         let timer = timers.into_iter().flatten().min().map(|at| owner.started + at);
         tokio::select! {
             _ = from_peers.recv_many(&mut batch, EVENTS_AT_ONCE) => {
-                batch.drain(..).for_each(|told| owner.told(told));
+                for told in batch.drain(..) {
+                    owner.told(told);
+                    if owner.router.changes_unsent() >= CHANGES_AT_ONCE {
+                        owner.send_updates();
+                    }
+                }
             }
             Some(request) = inlets.requests.recv() => owner.request(request),
             Some((stream, from)) = inlets.accepted.recv() => owner.accepted(stream, from),
@@ -160,7 +165,7 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
 }
 
 impl Owner {
-    fn new(setup: Setup, events: mpsc::Sender<FromPeer>) -> Self {
+    fn new(setup: Setup, events: Outlet) -> Self {
         let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly } = setup;
         let policies = route_policy::compile(&config.policy);
         Self {
@@ -448,8 +453,9 @@ impl Owner {
 
     /// Gives UPDATEs to everyone who may have some.
     fn send_updates(&mut self) {
+        self.router.flush();
         for peer in self.peers.values_mut().filter(|peer| peer.is_ready) {
-            let Some(epoch) = peer.epoch else { continue };
+            let Some(epoch) = peer.epoch.filter(|_| self.router.has_updates(peer.id)) else { continue };
             // A place first: what the router has given counts as told.
             let Ok(place) = peer.commands.try_reserve() else { continue };
             let messages = self.router.next_updates(peer.id, BATCH_BYTES_MAX);
@@ -460,9 +466,10 @@ impl Owner {
         }
     }
 
-    /// Tells the kernel and watchers of best paths that changed, which must be asked for in any case.
+    /// Tells the kernel and watchers of best paths that changed.
     fn tell_changes(&mut self) {
         let is_watched = self.watchers.iter().any(|(watch, _)| watch.best);
+        self.router.watch_changes(is_watched || self.kernel.is_some());
         let (mut paths, mut routes) = (Vec::new(), Vec::new());
         while let Some(change) = self.router.poll_change() {
             if is_watched {
@@ -507,7 +514,7 @@ impl Owner {
     }
 
     /// Says goodbye to all, and waits until it is said.
-    async fn stop(mut self, from_peers: &mut mpsc::Receiver<FromPeer>) {
+    async fn stop(mut self, from_peers: &mut mpsc::UnboundedReceiver<FromPeer>) {
         tracing::info!(neighbors = self.peers.len(), "speaker stops");
         let text = StopReason::AdminShutdown(ShutdownText::new("speaker stops"));
         let leaves_quietly = self.leaves_quietly;

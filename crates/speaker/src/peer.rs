@@ -11,6 +11,7 @@
 //! gives one batch when the task says that it is ready, and the task is ready again when little is left of it.
 
 mod link;
+mod outlet;
 
 use crate::{
     bfd::{BfdStatus, Watched},
@@ -29,6 +30,8 @@ use isthmus_bgp::{
     wire::{RouteRefresh, ShutdownText, Update},
 };
 use link::{LinkEvent, Links, Piece, READ_BYTES_MAX};
+pub(crate) use outlet::Outlet;
+use outlet::Room;
 use std::{
     future::{pending, poll_fn},
     io,
@@ -59,6 +62,8 @@ pub(crate) type PeerKey = u64;
 pub(crate) struct FromPeer {
     pub(crate) peer: PeerKey,
     pub(crate) events: Vec<PeerEvent>,
+    /// Free again when this is dropped.
+    _room: Room,
 }
 
 /// One thing that happened in a session.
@@ -112,7 +117,7 @@ pub(crate) struct PeerSetup {
     /// Its BFD session, where it has one.
     pub(crate) bfd: Option<Watched>,
     pub(crate) commands: mpsc::Receiver<Command>,
-    pub(crate) events: mpsc::Sender<FromPeer>,
+    pub(crate) events: Outlet,
     pub(crate) status: watch::Sender<PeerStatus>,
 }
 
@@ -134,7 +139,12 @@ struct Task {
     epoch: u64,
     /// A batch was asked for.
     is_ready_told: bool,
+    /// What the owner does not know yet. While there is something, nothing is read.
     pending: Vec<PeerEvent>,
+    /// Bytes that it came from.
+    pending_bytes: usize,
+    /// Our turn to tell it.
+    room: Option<BoxFuture<'static, Room>>,
     dial_error: Option<String>,
     /// What the kernel had dropped when a connection last got no answer.
     md5_drops: Option<Md5Drops>,
@@ -152,7 +162,7 @@ enum Woken {
     /// BFD is another.
     Bfd,
     /// The owner has room.
-    Room,
+    Room(Room),
     Timer,
 }
 
@@ -172,6 +182,8 @@ impl Task {
             epoch: 0,
             is_ready_told: false,
             pending: Vec::new(),
+            pending_bytes: 0,
+            room: None,
             dial_error: None,
             md5_drops: None,
             bfd_failures: 0,
@@ -201,10 +213,7 @@ impl Task {
                 break;
             }
         }
-        self.pending.push(PeerEvent::Ended);
-        let last = FromPeer { peer: self.setup.key, events: self.pending };
-        // The owner is gone when the speaker stops; then nobody wants to know.
-        let _ = self.setup.events.send(last).await;
+        self.setup.events.tell_end(self.setup.key, self.pending);
     }
 
     async fn wait(&mut self, buffer: &mut [u8]) -> Woken {
@@ -215,7 +224,8 @@ impl Task {
             self.stalls_at(),
         ];
         let until = until.into_iter().flatten().min();
-        let (links, dial, bfd) = (&mut self.links, &mut self.dial, &mut self.setup.bfd);
+        let (links, dial, room) = (&mut self.links, &mut self.dial, &mut self.room);
+        let bfd = &mut self.setup.bfd;
         tokio::select! {
             biased;
             command = self.setup.commands.recv(), if !self.is_ending => Woken::Command(command),
@@ -223,7 +233,7 @@ impl Task {
             () = bfd_changed(bfd) => Woken::Bfd,
             stream = async { match dial { Some(dial) => dial.await, None => pending().await } } => Woken::Dialed(stream),
             event = poll_fn(|cx| links.poll_next(cx, may_read, buffer)) => Woken::Link(event),
-            _ = self.setup.events.reserve(), if !may_read => Woken::Room,
+            room = async { match room { Some(room) => room.await, None => pending().await } } => Woken::Room(room),
         }
     }
 
@@ -248,6 +258,7 @@ impl Task {
                 }
             }
             Woken::Link(LinkEvent::Read(connection, bytes)) => {
+                self.pending_bytes += bytes;
                 let bytes = buffer.get(..bytes).unwrap_or_default();
                 self.session.handle(now, Input::Received { connection, bytes });
             }
@@ -255,8 +266,18 @@ impl Task {
                 self.session.handle(now, Input::Closed { connection });
             }
             Woken::Bfd => self.bfd_changed(now),
-            Woken::Link(LinkEvent::Wrote) | Woken::Room => {}
-            Woken::Timer => self.session.handle(now, Input::Timer),
+            Woken::Link(LinkEvent::Wrote) => {}
+            Woken::Room(room) => {
+                self.room = None;
+                self.hand_over(room);
+            }
+            Woken::Timer => {
+                // While the owner has no room, a neighbour is not silent because we do not listen.
+                for connection in self.links.unread() {
+                    self.session.handle(now, Input::Unread { connection });
+                }
+                self.session.handle(now, Input::Timer);
+            }
         }
     }
 
@@ -427,19 +448,20 @@ impl Task {
         }
     }
 
-    /// Hands over what happened, if the owner has room.
+    /// Hands over what happened, if the owner has room; else waits for our turn.
     fn tell(&mut self) {
-        if self.pending.is_empty() {
+        if self.pending.is_empty() || self.room.is_some() {
             return;
         }
-        match self.setup.events.try_reserve() {
-            Ok(place) => {
-                place.send(FromPeer { peer: self.setup.key, events: std::mem::take(&mut self.pending) });
-            }
-            Err(mpsc::error::TrySendError::Full(())) => {}
-            // Nobody wants to know any more.
-            Err(mpsc::error::TrySendError::Closed(())) => self.pending.clear(),
+        match self.setup.events.try_room(self.pending_bytes) {
+            Some(room) => self.hand_over(room),
+            None => self.room = Some(self.setup.events.room(self.pending_bytes)),
         }
+    }
+
+    fn hand_over(&mut self, room: Room) {
+        self.pending_bytes = 0;
+        self.setup.events.tell(self.setup.key, std::mem::take(&mut self.pending), room);
     }
 
     fn publish(&self) {

@@ -153,10 +153,25 @@ pub async fn start(
         leaves_quietly: options.leaves_quietly,
     };
     let inlets = Inlets { listeners, requests, accepted, reloads };
+    // A task beside the neighbours' tasks: what one of them tells the owner is then mostly taken by the same thread,
+    // at once. A future that is blocked on would be woken on a thread of its own.
+    let ending = CancellationToken::new();
+    let mut owner = tokio::spawn(owner::run(setup, inlets, ending.clone().cancelled_owned()));
     let running = async move {
-        owner::run(setup, inlets, shutdown).await;
+        let outcome = tokio::select! {
+            outcome = &mut owner => outcome,
+            () = shutdown => {
+                ending.cancel();
+                owner.await
+            }
+        };
         stop.cancel();
         tasks.shutdown().await;
+        if let Err(failed) = outcome
+            && failed.is_panic()
+        {
+            std::panic::resume_unwind(failed.into_panic());
+        }
     };
     Ok((handle, running))
 }

@@ -5,12 +5,18 @@ use socket2::SockRef;
 use std::{
     collections::VecDeque,
     io::{self, IoSlice},
+    mem::MaybeUninit,
     net::Shutdown,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{
+    io::{AsyncRead as _, ReadBuf},
+    net::TcpStream,
+    time::Instant,
+};
 
 /// Bytes that are read at once.
 pub(super) const READ_BYTES_MAX: usize = 64 << 10;
@@ -142,6 +148,15 @@ impl Links {
         self.links.iter().find(|link| link.id == id).and_then(|link| link.stalled_since)
     }
 
+    /// Connections on which something waits to be read.
+    pub(super) fn unread(&self) -> Vec<ConnectionId> {
+        let waits = |link: &&Link| {
+            let mut first = [MaybeUninit::uninit()];
+            SockRef::from(&link.stream).peek(&mut first).is_ok_and(|bytes| bytes > 0)
+        };
+        self.links.iter().filter(waits).map(|link| link.id).collect()
+    }
+
     /// The next event. What is read is in `buffer`; nothing is read while `may_read` is false, except to see the end of
     /// what we ended.
     pub(super) fn poll_next(
@@ -180,14 +195,11 @@ impl Links {
 }
 
 impl Link {
-    fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.stream.poll_read_ready(cx))?;
-            match self.stream.try_read(buffer) {
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
-            }
-        }
+    /// Unlike `try_read` it takes less than the buffer holds as the word that there is no more, and saves a system call.
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// Ready when something was written, or the connection broke.
