@@ -266,9 +266,9 @@ impl Router {
         slot.used = select(slot.paths.as_mut_slice(), |path| teller(path, peers), config.decision);
         let (new_best, new_used, is_empty) = summary(slot);
         let at = log.end();
-        slot.logged = at;
+        slot.logged = at as u32;
         if best != new_best {
-            slot.best_logged = at;
+            slot.best_logged = at as u32;
         }
         log.numbers.push_back(number);
         if *is_watched && (best != new_best || used.max(new_used) > 1) {

@@ -244,9 +244,11 @@ impl Router {
             let Some(number) = self.log.get(group.cursor) else { break };
             let at = group.cursor;
             group.cursor += 1;
-            let slot = self.table.slot(number).filter(|slot| slot.logged == at);
+            let slot = self.table.slot(number).filter(|slot| slot.logged == at as u32);
             if let Some(slot) = slot {
-                group.follow(number, slot, slot.best_logged >= seen, &mut batch);
+                // In time since then, as positions come around.
+                let age = (at as u32).wrapping_sub(slot.best_logged);
+                group.follow(number, slot, u64::from(age) <= at - seen, &mut batch);
                 touched.push(number);
             }
         }

@@ -247,7 +247,7 @@ impl Router {
         for number in self.numbers_of(id) {
             let at = self.log.end();
             if let Some(slot) = self.table.slot_mut(number) {
-                (slot.logged, slot.best_logged) = (at, at);
+                (slot.logged, slot.best_logged) = (at as u32, at as u32);
                 self.log.numbers.push_back(number);
             }
         }

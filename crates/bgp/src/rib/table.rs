@@ -153,10 +153,10 @@ pub(super) struct Slot {
     pub(super) used: u8,
     /// The highest number that a path ever had here.
     pub(super) local_id_max: u16,
-    /// Where the last change stands in the log.
-    pub(super) logged: u64,
-    /// Where the last change of the best path stands in the log.
-    pub(super) best_logged: u64,
+    /// Where the last change stands in the log, and the last one of the best path: the low half of the positions, which
+    /// come around only after more changes than a log ever holds.
+    pub(super) logged: u32,
+    pub(super) best_logged: u32,
 }
 
 impl Slot {
@@ -351,6 +351,6 @@ mod tests {
     #[test]
     fn a_path_is_small() {
         assert!(size_of::<Path>() <= 32, "{}", size_of::<Path>());
-        assert!(size_of::<Slot>() <= 72, "{}", size_of::<Slot>());
+        assert!(size_of::<Slot>() <= 64, "{}", size_of::<Slot>());
     }
 }
