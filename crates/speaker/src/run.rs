@@ -27,7 +27,7 @@ use tokio::{
     time::{Duration, sleep},
 };
 use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 /// Accepted connections that may wait for the owner; the kernel holds further ones.
 const ACCEPTED_MAX: usize = 256;
@@ -156,7 +156,8 @@ pub async fn start(
     // A task beside the neighbours' tasks: what one of them tells the owner is then mostly taken by the same thread,
     // at once. A future that is blocked on would be woken on a thread of its own.
     let ending = CancellationToken::new();
-    let mut owner = tokio::spawn(owner::run(setup, inlets, ending.clone().cancelled_owned()));
+    let owner = owner::run(setup, inlets, ending.clone().cancelled_owned());
+    let mut owner = AbortOnDropHandle::new(tokio::spawn(owner));
     let running = async move {
         let outcome = tokio::select! {
             outcome = &mut owner => outcome,
