@@ -20,6 +20,7 @@ use daemon::Daemon;
 use load::Found;
 use std::{
     collections::BTreeMap,
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -29,6 +30,8 @@ pub(crate) use load::{LoadArgs, run as load};
 
 /// What it makes on the host.
 const PLACE: lab::Place = lab::Place { run: "/run/isthmus-bench-bgp", prefix: "isbb-" };
+/// Held while one runs. It stays, as it is empty and others may wait for it.
+const LOCK: &str = "/run/isthmus-bench-bgp.lock";
 /// CPU time of others, as part of one core, above which a run is disturbed.
 const DISTURBANCE_MAX: f64 = 0.15;
 /// How often a disturbed run is repeated.
@@ -66,10 +69,13 @@ pub struct BenchBgpArgs {
 /// Blocks; must not be called from inside an async runtime.
 #[expect(clippy::needless_pass_by_value, reason = "the arguments are used up")]
 pub fn run(args: BenchBgpArgs) -> u8 {
-    let outcome = bench(&args);
-    let _turn = interrupt::turn();
-    let left = PLACE.clear();
-    match outcome.and_then(|is_right| left.map(|()| is_right)) {
+    let outcome = lock().and_then(|_lock| {
+        let outcome = bench(&args);
+        let _turn = interrupt::turn();
+        let left = PLACE.clear();
+        outcome.and_then(|is_right| left.map(|()| is_right))
+    });
+    match outcome {
         Ok(is_right) => u8::from(!is_right),
         Err(error) => {
             say(&format!("error: {error:#}"));
@@ -84,9 +90,6 @@ fn say(line: &str) {
 }
 
 fn bench(args: &BenchBgpArgs) -> anyhow::Result<bool> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("the benchmark makes network namespaces: run it as root (sudo)");
-    }
     PLACE.clear()?;
     interrupt::clean_up_with(|| {
         say("interrupted: removing what was made");
@@ -126,6 +129,20 @@ fn bench(args: &BenchBgpArgs) -> anyhow::Result<bool> {
     results.print();
     say(&format!("written to {}", args.output.display()));
     Ok(results.faults(Daemon::Isthmus) == (0, 0))
+}
+
+/// Waits until no other benchmark runs, which would be measured too, and whose namespaces have the same names.
+fn lock() -> anyhow::Result<fs::File> {
+    use rustix::fs::{FlockOperation, flock};
+    if !rustix::process::geteuid().is_root() {
+        bail!("the benchmark makes network namespaces: run it as root (sudo)");
+    }
+    let file = fs::File::create(LOCK).with_context(|| format!("cannot make {LOCK}"))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        say("another benchmark runs: waiting for its end");
+        flock(&file, FlockOperation::LockExclusive).with_context(|| format!("cannot lock {LOCK}"))?;
+    }
+    Ok(file)
 }
 
 /// gobgpd 3.10 sends one prefix a message: more than 100,000 take it minutes, and so do 300 clients.
@@ -198,8 +215,7 @@ impl Stand<'_> {
             // Nothing is measured of its end, and some take long for it.
             process.kill()?;
         }
-        std::fs::remove_dir_all(directory)
-            .with_context(|| format!("cannot remove {}", directory.display()))?;
+        fs::remove_dir_all(directory).with_context(|| format!("cannot remove {}", directory.display()))?;
         self.lab.record(|made| made.processes.clear())
     }
 }
