@@ -195,8 +195,10 @@ const NO_VRF: &str = "there is only the global table here: run a speaker for eac
 const NO_RPKI: &str =
     "no route is validated here (RPKI): let a validating neighbour do it, and match its communities";
 const NO_ZEBRA: &str = "there is no Zebra here: the agent puts routes into the kernel itself";
-const NO_MRT: &str = "MRT dumps are not done yet: nothing is dumped; `gobgp monitor` shows changes as they come";
-const NO_BMP: &str = "BMP is not done yet: no monitoring station is told; `gobgp monitor` shows changes as they come";
+const NO_MRT: &str =
+    "MRT dumps are not done yet: nothing is dumped; `gobgp monitor` shows changes as they come";
+const NO_BMP: &str =
+    "BMP is not done yet: no monitoring station is told; `gobgp monitor` shows changes as they come";
 
 #[tonic::async_trait]
 impl GobgpApi for Service {
