@@ -479,9 +479,12 @@ fn connections_spread_over_several_next_hops_each_of_which_is_a_way_back() {
     second_link(&rig);
     for (node, other) in [(0, 1), (1, 0)] {
         let (namespace, block, number) = (&rig.nodes[node].namespace, rig.nodes[other].block, other + 1);
+        // The kernel's hash is the same for both directions: in another order, answers take the other link.
+        let (first, second) = if node == 0 { (2, 3) } else { (3, 2) };
         sh(&format!(
             "ip netns exec {namespace} sysctl -qw net.ipv4.fib_multipath_hash_policy=1 && \
-             ip -n {namespace} route replace {block} proto 99 nexthop via 192.0.2.{number} nexthop via 192.0.3.{number}"
+             ip -n {namespace} route replace {block} proto 99 \
+             nexthop via 192.0.{first}.{number} nexthop via 192.0.{second}.{number}"
         ));
     }
     let wires = [Wire::watch(&rig, "p1"), Wire::watch(&rig, "q1")];
