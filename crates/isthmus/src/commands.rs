@@ -146,7 +146,7 @@ fn text<T: ToString>(value: Option<&T>) -> String {
 
 /// An AS number, or `none`, which takes one away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct MaybeAsn(Option<u32>);
+pub struct MaybeAsn(Option<u32>);
 
 impl std::str::FromStr for MaybeAsn {
     type Err = isthmus_core::AsnError;

@@ -225,29 +225,7 @@ fn stored(
         }
     }
     numbers(spec, range, faults);
-    for (what, found, max) in [
-        ("nodes", spec.nodes.len(), ENTRIES_MAX),
-        ("nodeLabels", spec.node_labels.len(), ENTRIES_MAX),
-        ("import", spec.import.len(), ENTRIES_MAX),
-        ("export", spec.export.len(), ENTRIES_MAX),
-        ("communities", spec.communities.len(), COMMUNITIES_MAX),
-    ] {
-        if found > max {
-            faults.push(format!("{what}: {found} entries, at most {max} are allowed"));
-        }
-    }
-    for community in spec.communities.iter().take(COMMUNITIES_MAX) {
-        if !is_community(community) {
-            faults.push(format!("communities: \"{community}\" is none: write a:b, two numbers up to 65535"));
-        }
-    }
-    let mut families = BTreeSet::new();
-    for family in &spec.families {
-        if !["ipv4-unicast", "ipv6-unicast"].contains(&family.as_str()) {
-            faults.push(format!("families: \"{family}\" is none: write ipv4-unicast or ipv6-unicast"));
-        }
-        families.insert(family.clone());
-    }
+    let families = lists(spec, faults);
     let import = prefixes("import", &spec.import, faults);
     if !spec.import_default_route
         && import.iter().any(|prefix| prefix.cidr.prefix_len() == 0 && prefix.len_min == 0)
@@ -283,6 +261,34 @@ fn stored(
         local_pref: spec.local_pref,
         port: spec.port,
     })
+}
+
+/// Checks how long the lists are, and reads those of words. Returns the families, each once.
+fn lists(spec: &BgpPeerSpec, faults: &mut Vec<String>) -> BTreeSet<String> {
+    for (what, found, max) in [
+        ("nodes", spec.nodes.len(), ENTRIES_MAX),
+        ("nodeLabels", spec.node_labels.len(), ENTRIES_MAX),
+        ("import", spec.import.len(), ENTRIES_MAX),
+        ("export", spec.export.len(), ENTRIES_MAX),
+        ("communities", spec.communities.len(), COMMUNITIES_MAX),
+    ] {
+        if found > max {
+            faults.push(format!("{what}: {found} entries, at most {max} are allowed"));
+        }
+    }
+    for community in spec.communities.iter().take(COMMUNITIES_MAX) {
+        if !is_community(community) {
+            faults.push(format!("communities: \"{community}\" is none: write a:b, two numbers up to 65535"));
+        }
+    }
+    let mut families = BTreeSet::new();
+    for family in &spec.families {
+        if !["ipv4-unicast", "ipv6-unicast"].contains(&family.as_str()) {
+            faults.push(format!("families: \"{family}\" is none: write ipv4-unicast or ipv6-unicast"));
+        }
+        families.insert(family.clone());
+    }
+    families
 }
 
 fn address(text: &str) -> Result<PeerAddress, String> {

@@ -9,7 +9,7 @@
 //! message is the hash of its bytes, so that an agent keeps what it holds over a restart of the server.
 
 use super::{View, ViewKey};
-use crate::kinds::{PeerAddress, StoredBgpPeer, StoredNode, StoredPrefixMatch};
+use crate::kinds::{PeerAddress, StoredBgpPeer, StoredCluster, StoredNode, StoredPrefixMatch};
 use isthmus_api::stream::{self, upsert::Value};
 use isthmus_core::{Asn, Identity, Topology};
 use prost::Message;
@@ -104,7 +104,7 @@ fn speakers(view: &View) -> BTreeMap<&str, Speaker<'_>> {
 fn speaker<'a>(view: &View, name: &'a str, node: &'a StoredNode) -> Option<Speaker<'a>> {
     let clusters = || node.clusters.iter().filter_map(|name| Some(&view.clusters.get(name)?.value));
     let own = node.settings.asn.and_then(|number| Asn::new(number).ok());
-    let asn = own.or_else(|| clusters().find_map(|cluster| cluster.asn()))?;
+    let asn = own.or_else(|| clusters().find_map(StoredCluster::asn))?;
     // Where only the node itself has an AS, each of its clusters counts.
     let counts = |asn: Option<Asn>| asn.is_some() || own.is_some();
     let meshed = clusters().any(|cluster| counts(cluster.asn()) && cluster.topology() == Topology::FullMesh);

@@ -143,7 +143,7 @@ pub struct CreateArgs {
 }
 
 /// Does what is said.
-pub async fn run(command: PeerCommand, session: &mut Session) -> Result<Exit, Failure> {
+pub(super) async fn run(command: PeerCommand, session: &mut Session) -> Result<Exit, Failure> {
     let server = session.server()?;
     match command {
         PeerCommand::List { output, selector } => {

@@ -1,9 +1,7 @@
 //! What each node gets, from a registry written by hand.
 
 use super::*;
-use crate::kinds::{
-    self, StoredCluster, StoredIdentity, StoredNetwork, StoredNodeSettings, StoredPool, StoredWorkload,
-};
+use crate::kinds::{self, StoredIdentity, StoredNetwork, StoredNodeSettings, StoredPool, StoredWorkload};
 use isthmus_api::rest::Secret;
 use isthmus_core::{Labels, WorkloadKey};
 use isthmus_store::{Entry, Event};
@@ -114,10 +112,8 @@ fn labelled(name: &str, value: &str) -> StoredNodeSettings {
 }
 
 fn tor(address: &str) -> StoredBgpPeer {
-    let address = address
-        .parse()
-        .map(PeerAddress::One)
-        .unwrap_or_else(|_| PeerAddress::Range(address.parse().unwrap()));
+    let address =
+        address.parse().map_or_else(|_| PeerAddress::Range(address.parse().unwrap()), PeerAddress::One);
     StoredBgpPeer {
         uuid: Uuid::nil(),
         labels: Labels::new(),
