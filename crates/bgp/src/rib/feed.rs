@@ -259,11 +259,13 @@ impl Router {
     fn catch_up(&mut self, id: PeerId, group: GroupId) {
         let Self { table, peers, groups, interner, config, .. } = self;
         let Some(group) = groups.get(group.0).and_then(Option::as_ref) else { return };
-        let Some(mut peer) = peers.get_mut(id.index()).and_then(Option::take) else { return };
-        if let Feed::CatchingUp { lacks, knows, from, ends } = &mut peer.feed {
+        let Some(peer) = peers.get_mut(id.index()).and_then(Option::as_mut) else { return };
+        // The peer itself stays in its place: the export policy may ask who it is.
+        let mut feed = std::mem::replace(&mut peer.feed, Feed::Synced);
+        let mut out = Vec::new();
+        let mut done = true;
+        if let Feed::CatchingUp { lacks, knows, from, ends } = &mut feed {
             let some = some_of(lacks, from);
-            let mut done = false;
-            let mut out = Vec::new();
             if some.is_empty() {
                 for end in ends.drain(..) {
                     match end {
@@ -279,16 +281,15 @@ impl Router {
                 for segment in &segments {
                     out.extend_from_slice(&segment.bytes);
                 }
-            }
-            if done {
-                peer.feed = Feed::Synced;
-            }
-            if !out.is_empty() {
-                peer.push(out.into());
+                done = false;
             }
         }
-        if let Some(place) = peers.get_mut(id.index()) {
-            *place = Some(peer);
+        let Some(peer) = peers.get_mut(id.index()).and_then(Option::as_mut) else { return };
+        if !done {
+            peer.feed = feed;
+        }
+        if !out.is_empty() {
+            peer.push(out.into());
         }
     }
 

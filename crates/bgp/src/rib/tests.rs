@@ -590,6 +590,35 @@ fn policies_decide_and_change_and_can_be_replaced() {
     assert!(net.mirrors[c].has(A) && net.mirrors[c].has(B));
 }
 
+/// Lets routes go to one neighbour alone.
+#[derive(Debug)]
+struct OnlyTo(IpAddr);
+
+impl Policy for OnlyTo {
+    fn verdict(&self, candidate: &Candidate<'_>) -> Verdict {
+        let target = candidate.target.map(|target| target.address);
+        if target == Some(self.0) { Verdict::Accept } else { Verdict::Reject }
+    }
+}
+
+#[test]
+fn a_policy_knows_its_target_also_while_a_peer_catches_up() {
+    let mut net = Net::new();
+    net.router.announce(prefix(A), Attributes::local(Origin::Igp), NOW);
+    let only = |number| Arc::new(OnlyTo([10, 0, 0, number].into()));
+    let told = net.peer(PeerConfig { export: only(1), ..accept() }, ASN);
+    let other = net.peer(PeerConfig { export: only(1), ..accept() }, ASN);
+    net.drain();
+    assert!(net.mirrors[told].has(A) && !net.mirrors[other].has(A));
+    let request = RouteRefresh { family: Family::Ipv4Unicast.afi_safi(), kind: RefreshKind::Request };
+    net.router.refresh(net.mirrors[told].id, request, NOW);
+    net.drain();
+    assert!(net.mirrors[told].has(A));
+    net.router.change_peer(net.mirrors[other].id, PeerConfig { export: only(2), ..accept() });
+    net.drain();
+    assert!(net.mirrors[other].has(A));
+}
+
 #[test]
 fn our_own_routes_have_us_as_next_hop_everywhere() {
     let mut net = Net::new();
