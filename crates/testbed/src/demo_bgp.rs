@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Each node is a network namespace with a container behind it; all of it is called `isb-…` and below [`RUN`], and nothing
-//! of it is in the host's own namespace. What a node runs is in [`node`] alone.
+//! of it is in the host's own namespace. What a node runs is in its module `node` alone.
 
 mod calico;
 mod down;
