@@ -7,8 +7,9 @@
 //!    k8s-3   .13   192.168.0.128/26  ─┘                                  └─  dcos-3  .16   192.168.128.128/26
 //! ```
 //!
-//! Each node is a network namespace with a container behind it; all of it is called `isb-…` and below [`RUN`], and nothing
-//! of it is in the host's own namespace. What a node runs is in its module `node` alone.
+//! One server (.2) knows both clusters, and tells their agents of the reflector; the network does not encapsulate. Each node
+//! is a network namespace with an agent, and a container behind it that CNI ADD attached; all of it is called `isb-…` and
+//! below [`RUN`], and nothing of it is in the host's own namespace. What a node runs is in its module `node` alone.
 
 mod calico;
 mod down;
@@ -16,6 +17,7 @@ mod node;
 mod plan;
 mod record;
 mod reflector;
+mod server;
 mod stage;
 mod tour;
 mod up;

@@ -1,6 +1,6 @@
 //! Two platforms in one AS behind our reflector, asked by the stock tools; then the story that `make demo-bgp` tells.
 
-use crate::matrix::can_run;
+use crate::{matrix::can_run, speaker::wait};
 use std::{path::Path, process::Command};
 
 /// Blocks and the nodes that have them.
@@ -42,6 +42,33 @@ fn inside(place: &str, program: &str, line: &str) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+/// Without the reflector: each node is the neighbour of every other.
+fn mesh() {
+    let isthmus = |line: &str| {
+        inside("server", env!("CARGO_BIN_EXE_isthmus"), &format!("--server 127.0.0.1:7480 {line}"))
+    };
+    isthmus("bgp peer delete reflector");
+    for cluster in ["k8s", "dcos"] {
+        isthmus(&format!("cluster set {cluster} --topology full-mesh"));
+    }
+    for (node, ..) in BLOCKS {
+        let ask = format!("--target unix:/run/isthmus-demo-bgp/{node}/run/bgp.sock neighbor");
+        let what = format!("five sessions and five routes of {node}");
+        let look = || (inside(node, "gobgp", &ask), inside(node, "ip", "route show table main proto 99"));
+        let is_so = |(neighbors, table): &(String, String)| {
+            let has =
+                |(_, via, block): &(&str, &str, &str)| table.contains(&format!("{block} via {via} dev eth0"));
+            neighbors.matches(" Establ ").count() == 5
+                && !neighbors.contains("172.16.18.1 ")
+                && BLOCKS.iter().filter(|(name, ..)| *name != node).all(has)
+        };
+        wait(&what, look, is_so).unwrap();
+    }
+    let get = "demo-app get http://192.168.0.128:8080/";
+    let page = inside("dcos-2-web", env!("CARGO_BIN_EXE_isthmus"), get);
+    assert!(page.contains("\"caller\":\"192.168.128.64\""), "{page}");
+}
+
 #[test]
 fn containers_of_two_platforms_find_each_other_through_our_reflector() {
     if !can_run() {
@@ -63,15 +90,16 @@ fn containers_of_two_platforms_find_each_other_through_our_reflector() {
         }
         assert!(!table.contains(block), "{node} has a route to itself: {table}");
     }
-    let get = "demo-app get http://192.168.0.130:8080/";
+    let get = "demo-app get http://192.168.0.128:8080/";
     let page = inside("dcos-2-web", env!("CARGO_BIN_EXE_isthmus"), get);
     assert!(
-        page.contains("\"app\":\"k8s-3-web\"") && page.contains("\"caller\":\"192.168.128.66\""),
+        page.contains("\"app\":\"k8s-3-web\"") && page.contains("\"caller\":\"192.168.128.64\""),
         "{page}"
     );
     // With one node of BIRD's, and a reflector that dies.
     let told = demo(&["tour", "--check"]);
     assert!(told.contains("checks as expected"), "{told}");
+    mesh();
     drop(down);
     let left = Command::new("ip").args(["netns", "list"]).output().unwrap();
     let left = String::from_utf8_lossy(&left.stdout).into_owned();

@@ -2,15 +2,24 @@
 //! the block announced as one route, and single addresses only where they are from other nodes' blocks.
 
 use super::{
+    node,
     plan::{AS, Cluster, Container, Node, REFLECTOR},
     record::Record,
 };
-use crate::{command::Call, process::Process};
+use crate::{
+    command::{Call, CommandError},
+    process::Process,
+};
 use anyhow::Context as _;
 use std::{fmt::Write as _, fs, path::PathBuf, time::Duration};
 
 /// Longest time until BIRD answers.
 const READY: Duration = Duration::from_secs(20);
+
+/// Every container's default gateway, which is on no interface.
+const GATEWAY: &str = "169.254.1.1";
+/// The node's end of a veth pair.
+const NODE_MAC: &str = "ee:ee:ee:ee:ee:ee";
 
 /// What it is called in the record.
 pub(super) fn name(node: &Node) -> String {
@@ -40,6 +49,28 @@ pub(super) fn start(record: &mut Record, node: &Node) -> anyhow::Result<Process>
 pub(super) fn borrowed(from: &Node, on: &Node) -> Container {
     let address = u32::from(from.block.network()) + 60;
     Container { name: format!("{}-lent", on.name), address: address.into() }
+}
+
+/// Puts a container behind the node as Calico does: a veth pair, a /32, and the kernel forwards.
+pub(super) fn attach(record: &mut Record, node: &Node, container: &Container) -> anyhow::Result<()> {
+    plug(node, container).with_context(|| format!("cannot attach {}", container.name))?;
+    node::serve(record, node, container)
+}
+
+fn plug(node: &Node, container: &Container) -> Result<(), CommandError> {
+    let (space, inside) = (node.namespace(), container.namespace());
+    inside.create()?;
+    let (link, address) = (format!("cali{}", u32::from(container.address) & 0xffff), container.address);
+    space.ip(&format!(
+        "link add {link} address {NODE_MAC} type veth peer name eth0 netns {}",
+        inside.name()
+    ))?;
+    space.ip(&format!("link set {link} up"))?;
+    inside.ip(&format!("address add {address}/32 dev eth0"))?;
+    inside.ip("link set eth0 up")?;
+    inside.ip(&format!("neighbor add {GATEWAY} lladdr {NODE_MAC} dev eth0 nud permanent"))?;
+    inside.ip(&format!("route add default via {GATEWAY} dev eth0 onlink"))?;
+    space.ip(&format!("route add {address} dev {link}")).map(drop)
 }
 
 fn config(node: &Node) -> String {

@@ -1,6 +1,6 @@
 //! `isthmus demo bgp down`.
 
-use super::{PREFIX, RUN, record::Record};
+use super::{PREFIX, RUN, record::Record, server};
 use crate::{
     namespace,
     progress::{Progress, say},
@@ -41,6 +41,9 @@ pub(super) fn remove(record: Option<&Record>) -> anyhow::Result<()> {
     }
     if !made.directories.iter().any(|path| path == Path::new(RUN)) {
         made.directories.push(RUN.into());
+    }
+    if !made.mounts.contains(&server::bpffs()) {
+        made.mounts.push(server::bpffs());
     }
     let members = made.members();
     let left = made.remove();

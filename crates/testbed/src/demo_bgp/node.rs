@@ -1,58 +1,64 @@
 //! What a node of ours runs, and how a container gets on it.
 //!
-//! A speaker announces the node's block and keeps the others' blocks in the kernel's main table; the container has a veth
-//! pair and a /32. The kernel forwards.
+//! An agent, whose speaker announces the node's block and keeps the others' blocks in the kernel's main table; containers
+//! are network namespaces, which CNI ADD puts on the network.
 
 use super::{
-    plan::{AS, Container, Node, REFLECTOR},
+    plan::{Cluster, Container, Node},
     record::Record,
+    server,
 };
 use crate::{
+    cni,
     command::{Call, CommandError},
+    daemon::{AgentPlan, program},
     process::Process,
     wait,
 };
-use anyhow::Context as _;
-use std::{fs, time::Duration};
+use anyhow::{Context as _, ensure};
+use serde_json::json;
+use std::time::Duration;
 
 /// Longest time until a speaker answers, or a page is there.
 const READY: Duration = Duration::from_secs(20);
-/// Every container's default gateway, which is on no interface.
-const GATEWAY: &str = "169.254.1.1";
-/// The node's end of each veth pair.
-const NODE_MAC: &str = "02:69:73:62:00:01";
+/// Entries of its verdict tables; the demo has no rules.
+const ENTRIES: u32 = 4096;
+/// Connections of each kind that it tracks.
+const CONNECTIONS: u32 = 4096;
 
-/// What its speaker is called in the record.
-pub(super) fn speaker_name(node: &Node) -> String {
-    format!("speaker-{}", node.name)
+/// What its agent is called in the record.
+pub(super) fn agent_name(node: &Node) -> String {
+    format!("agent-{}", node.name)
 }
 
-/// Makes a router of the node.
-pub(super) fn prepare(node: &Node) -> anyhow::Result<()> {
-    let directory = node.directory();
-    fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-    let space = node.namespace();
-    space.sysctl("ipv4.ip_forward", "1")?;
-    // What is for nobody in its block does not leave it again.
-    space.ip(&format!("route add blackhole {}", node.block))?;
-    Ok(())
+fn plan(node: &Node) -> AgentPlan {
+    AgentPlan {
+        node: node.name.clone(),
+        namespace: node.namespace(),
+        address: node.address().into(),
+        server: server::for_agents(),
+        cluster: node.cluster.name().to_owned(),
+        directory: node.directory(),
+        bpffs: server::bpffs(),
+        policy_entries: ENTRIES,
+        connections: CONNECTIONS,
+    }
 }
 
-/// Starts its speaker and announces its block.
+/// Starts its agent.
 pub(super) fn start(record: &mut Record, node: &Node) -> anyhow::Result<Process> {
-    let file = node.directory().join("speaker.toml");
-    fs::write(&file, config(node)).with_context(|| format!("cannot write {}", file.display()))?;
-    let words = ["bgp", "run", "--log-format", "text", "--kernel-table", "main", "-c"];
-    let call = node.namespace().call(&record.binary).args(words).arg(file);
-    let process = record.start(&speaker_name(node), &call)?;
+    let plan = plan(node);
+    let call = plan.prepare(&record.binary)?;
+    let process = record.start(&agent_name(node), &call)?;
+    plan.wait_ready(&process)?;
     process.wait_ready(READY, || gobgp(node, "global").run().is_ok())?;
-    gobgp(node, &format!("global rib add {} nexthop {}", node.block, node.address())).run()?;
     Ok(process)
 }
 
 /// The stock client, asking the node's speaker.
 pub(super) fn gobgp(node: &Node, line: &str) -> Call {
-    node.namespace().call("gobgp").words(line)
+    let target = format!("unix:{}", node.directory().join("run/bgp.sock").display());
+    node.namespace().call("gobgp").args(["--target", &target]).words(line)
 }
 
 /// The routes to other nodes in its kernel.
@@ -60,50 +66,53 @@ pub(super) fn kernel_routes(node: &Node) -> Result<String, CommandError> {
     node.namespace().ip("route show table main")
 }
 
-fn config(node: &Node) -> String {
-    let address = node.address();
-    format!(
-        r#"[global.config]
-as = {AS}
-router-id = "{address}"
-
-[[neighbors]]
-[neighbors.config]
-neighbor-address = "{REFLECTOR}"
-peer-as = {AS}
-[neighbors.timers.config]
-connect-retry = 1
-hold-time = 30
-[neighbors.graceful-restart.config]
-enabled = true
-restart-time = 120
-"#
-    )
+/// Puts the node's container on the network.
+pub(super) fn attach(record: &mut Record, node: &Node) -> anyhow::Result<()> {
+    let container = node.container();
+    container.namespace().create()?;
+    let plugin = plugin(node, &container)?;
+    let result = plugin.add().with_context(|| format!("cannot attach {}", container.name))?;
+    let address = cni::address(&result);
+    ensure!(
+        address == Some(container.address.into()),
+        "{} got {address:?} where {} is the first address of {}",
+        container.name,
+        container.address,
+        node.block
+    );
+    serve(record, node, &container)
 }
 
-/// Puts a container behind the node, and serves a page in it.
-pub(super) fn attach(record: &mut Record, node: &Node, container: &Container) -> anyhow::Result<()> {
-    plug(node, container).with_context(|| format!("cannot attach {}", container.name))?;
+/// CNI's plugin, called as the platform's runtime does.
+fn plugin(node: &Node, container: &Container) -> anyhow::Result<cni::Plugin> {
+    let mut config = cni::isthmus_config(node.cluster.name(), &plan(node).adapter_socket());
+    let arguments = match node.cluster {
+        Cluster::Kubernetes => {
+            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={}", container.name)
+        }
+        Cluster::Dcos => {
+            let labels = json!({ "labels": [{ "key": "platform", "value": "dcos" }] });
+            config["args"] = json!({ "org.apache.mesos": { "network_info": { "labels": labels } } });
+            String::new()
+        }
+    };
+    Ok(cni::Plugin {
+        node: node.namespace().path(),
+        directory: program("isthmus-cni")?.with_file_name(""),
+        config,
+        container: container.name.clone(),
+        netns: container.namespace().path().display().to_string(),
+        interface: "eth0".to_owned(),
+        arguments,
+    })
+}
+
+/// Serves a page in a container, and waits until its node can fetch it.
+pub(super) fn serve(record: &mut Record, node: &Node, container: &Container) -> anyhow::Result<()> {
     let call = record.client(container, &["serve", "--name", &container.name]);
     record.start(&container.name, &call)?;
     let url = format!("http://{}:{}/", container.address, crate::app::HTTP_PORT);
     let get = node.namespace().call(&record.binary).args(["demo-app", "get", &url, "--timeout-ms", "1000"]);
     wait::until_true(&format!("{} to answer its node", container.name), READY, || get.run().is_ok())?;
     Ok(())
-}
-
-fn plug(node: &Node, container: &Container) -> Result<(), CommandError> {
-    let (space, inside) = (node.namespace(), container.namespace());
-    inside.create()?;
-    let (link, address) = (format!("c{}", u32::from(container.address) & 0xffff), container.address);
-    space.ip(&format!(
-        "link add {link} address {NODE_MAC} type veth peer name eth0 netns {}",
-        inside.name()
-    ))?;
-    space.ip(&format!("link set {link} up"))?;
-    inside.ip(&format!("address add {address}/32 dev eth0"))?;
-    inside.ip("link set eth0 up")?;
-    inside.ip(&format!("neighbor add {GATEWAY} lladdr {NODE_MAC} dev eth0 nud permanent"))?;
-    inside.ip(&format!("route add default via {GATEWAY} dev eth0 onlink"))?;
-    space.ip(&format!("route add {address} dev {link}")).map(drop)
 }

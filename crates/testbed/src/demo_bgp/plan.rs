@@ -13,6 +13,8 @@ use std::{
 pub(super) const AS: u32 = 64_511;
 /// The reflector's address on the wire.
 pub(super) const REFLECTOR: Ipv4Addr = Ipv4Addr::new(172, 16, 18, 1);
+/// The server's.
+pub(super) const SERVER: Ipv4Addr = Ipv4Addr::new(172, 16, 18, 2);
 /// The reflector's cluster.
 pub(super) const CLUSTER_ID: Ipv4Addr = REFLECTOR;
 /// Nodes of each platform.
@@ -30,10 +32,19 @@ pub(super) enum Cluster {
 impl Cluster {
     pub(super) const ALL: [Self; 2] = [Self::Kubernetes, Self::Dcos];
 
-    fn prefix(self) -> &'static str {
+    /// What it is called, and its nodes' names begin with.
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Kubernetes => "k8s",
             Self::Dcos => "dcos",
+        }
+    }
+
+    /// What it runs.
+    pub(super) fn platform(self) -> &'static str {
+        match self {
+            Self::Kubernetes => "kubernetes",
+            Self::Dcos => "mesos",
         }
     }
 
@@ -55,7 +66,7 @@ pub(super) struct Node {
     pub(super) cluster: Cluster,
     /// From 1 over all nodes; gives its address.
     pub(super) number: u8,
-    /// Its slice of the pool.
+    /// Its slice of the pool, which the server leases to it: the first to ask gets the first.
     pub(super) block: Ipv4Net,
 }
 
@@ -74,10 +85,9 @@ impl Node {
         Path::new(RUN).join(&self.name)
     }
 
-    /// Its one container.
+    /// Its one container, which gets the first address.
     pub(super) fn container(&self) -> Container {
-        let address = Ipv4Addr::from(u32::from(self.block.network()) + 2);
-        Container { name: format!("{}-web", self.name), address }
+        Container { name: format!("{}-web", self.name), address: self.block.network() }
     }
 }
 
@@ -103,13 +113,18 @@ pub(super) fn wire() -> Namespace {
     Namespace::named(format!("{PREFIX}wire"))
 }
 
+/// The server's namespace.
+pub(super) fn server() -> Namespace {
+    Namespace::named(format!("{PREFIX}server"))
+}
+
 /// All nodes, those of Kubernetes first.
 pub(super) fn nodes() -> Vec<Node> {
     let places = Cluster::ALL.into_iter().flat_map(|cluster| (0..NODES).map(move |index| (cluster, index)));
     let node = |((cluster, index), number): ((Cluster, u8), u8)| {
         let network = u32::from(cluster.pool().network()) + BLOCK * u32::from(index);
         Node {
-            name: format!("{}-{}", cluster.prefix(), index + 1),
+            name: format!("{}-{}", cluster.name(), index + 1),
             cluster,
             number,
             block: Ipv4Net::new_assert(network.into(), 26),

@@ -29,7 +29,7 @@ pub(super) fn tour(check: bool) -> anyhow::Result<u8> {
     let mut tale = Tale { stage: Stage::new(!check), checks: Checks::default(), record: &mut record };
     // Whatever happens, k8s-2 is as before, also after a tour that was ended halfway.
     let told = tale.give_back().and_then(|()| tale.tell());
-    let cleaned = tale.give_back().context("cannot give k8s-2 back to our speaker");
+    let cleaned = tale.give_back().context("cannot give k8s-2 back to our agent");
     let mut checks = tale.checks;
     if let Err(error) = told.and(cleaned) {
         checks.broken(&error);
@@ -165,13 +165,13 @@ impl Tale<'_> {
         self.stage.chapter("k8s-2 gets another master: BIRD, configured as Calico does it")?;
         let (swapped, lender) = (self.record.node("k8s-2")?.clone(), self.record.node("k8s-3")?.clone());
         let lent = calico::borrowed(&lender, &swapped);
-        self.end(&node::speaker_name(&swapped))?;
+        self.end(&node::agent_name(&swapped))?;
         // It leaves its routes to its next start, as it should; the node gets another master.
         swapped.namespace().ip("route flush proto 99")?;
         self.record.made.namespaces.push(lent.namespace());
         self.record.save()?;
         calico::start(self.record, &swapped)?;
-        node::attach(self.record, &swapped, &lent)?;
+        calico::attach(self.record, &swapped, &lent)?;
         reflector::wait_for_clients(self.record.nodes.len(), PATIENCE)?;
         self.tables("with BIRD");
         let birdc = calico::birdc(&swapped, "show route");
@@ -208,7 +208,7 @@ impl Tale<'_> {
         Ok(())
     }
 
-    /// BIRD leaves k8s-2, with all that it wrote there, and our speaker is back.
+    /// BIRD leaves k8s-2, with all that it wrote there, and our agent is back.
     fn give_back(&mut self) -> anyhow::Result<()> {
         let (swapped, lender) = (self.record.node("k8s-2")?.clone(), self.record.node("k8s-3")?.clone());
         let lent = calico::borrowed(&lender, &swapped);
@@ -217,7 +217,7 @@ impl Tale<'_> {
         lent.namespace().delete()?;
         self.record.made.namespaces.retain(|space| *space != lent.namespace());
         self.record.save()?;
-        if self.record.process(&node::speaker_name(&swapped)).is_err() {
+        if self.record.process(&node::agent_name(&swapped)).is_err() {
             // BIRD leaves its routes in the kernel (`persist`), as Calico wants it.
             swapped.namespace().ip("route flush proto bird")?;
             node::start(self.record, &swapped)?;

@@ -2,9 +2,9 @@
 
 use super::{
     RUN, down, node,
-    plan::{self, Node, REFLECTOR, nodes, reflector, wire},
+    plan::{self, Node, REFLECTOR, SERVER, nodes, reflector, server, wire},
     record::Record,
-    reflector as reflecting,
+    reflector as reflecting, server as serving,
 };
 use crate::{
     command, interrupt,
@@ -46,7 +46,7 @@ pub(super) fn up() -> anyhow::Result<u8> {
         remove_incomplete();
     }
     outcome?;
-    progress.end("two clusters, six nodes, one reflector");
+    progress.end("two clusters, six nodes, one server, one reflector");
     say("try: isthmus demo bgp tour     look around: nsenter --net=/run/netns/isb-reflector gobgp neighbor");
     say("clean up: isthmus demo bgp down");
     Ok(0)
@@ -68,8 +68,9 @@ fn begin() -> anyhow::Result<Record> {
     let nodes = nodes();
     let containers = nodes.iter().map(|node| node.container().namespace());
     let namespaces =
-        nodes.iter().map(Node::namespace).chain(containers).chain([wire(), reflector()]).collect();
-    let made = Made { namespaces, directories: vec![RUN.into()], ..Made::default() };
+        nodes.iter().map(Node::namespace).chain(containers).chain([wire(), reflector(), server()]).collect();
+    let made =
+        Made { namespaces, directories: vec![RUN.into()], mounts: vec![serving::bpffs()], ..Made::default() };
     let binary = fs::canonicalize(std::env::current_exe()?)?;
     let record = Record { made, complete: false, binary, nodes };
     record.save()?;
@@ -82,12 +83,13 @@ fn build(mut record: Record, progress: &mut Progress) -> anyhow::Result<()> {
     progress.done("the wire 172.16.18.0/24 and six nodes");
     reflecting::start(&mut record, false)?;
     progress.done(&format!("a reflector at {REFLECTOR}, AS {}", plan::AS));
+    serving::start(&mut record).context("cannot start the server")?;
+    progress.done(&format!("a server at {SERVER}: two clusters, no encapsulation"));
     for each in record.nodes.clone() {
-        node::prepare(&each)?;
         node::start(&mut record, &each)?;
-        node::attach(&mut record, &each, &each.container())?;
+        node::attach(&mut record, &each)?;
     }
-    progress.done("a speaker on each node, and a container behind it");
+    progress.done("an agent on each node, and a container behind it");
     reflecting::wait_for_clients(record.nodes.len(), SESSIONS)?;
     record.complete = true;
     record.save()?;
@@ -103,6 +105,7 @@ fn make_wire(record: &Record) -> anyhow::Result<()> {
     wire.ip(&format!("link add {BRIDGE} type bridge"))?;
     wire.ip(&format!("link set {BRIDGE} up"))?;
     plug(&wire, &reflector(), "reflector", REFLECTOR)?;
+    plug(&wire, &server(), "server", SERVER)?;
     for node in &record.nodes {
         plug(&wire, &node.namespace(), &node.name, node.address())?;
     }
