@@ -2,8 +2,8 @@
 //! this speaker.
 //!
 //! [`proto`] is generated from `proto/gobgp.proto`, and what differs in version 4 from `proto/gobgp4.proto`; the modules
-//! beside them turn views into messages of version 4 and back, [`version3`] packs those as version 3 has them, and
-//! [`shift`] knows where enumerations count otherwise. All of
+//! beside them turn views into messages of version 4 and back, `version3` packs those as version 3 has them, and
+//! `shift` knows where enumerations count otherwise. All of
 //! the 55 calls are answered; those that this speaker does not do say what to do instead.
 
 mod attributes;
