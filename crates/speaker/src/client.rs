@@ -7,7 +7,10 @@ use crate::gobgp::{
 };
 use isthmus_bgp::{Attributes, Family};
 use std::{net::IpAddr, time::Duration};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -145,7 +148,7 @@ impl Client {
     /// Connects to a speaker's API at `HOST:PORT`, or on a Unix socket at `unix:PATH`.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
         let uri = if address.starts_with("unix:") { address.to_owned() } else { format!("http://{address}") };
-        let endpoint = Channel::from_shared(uri).map_err(|_why| ClientError::Address(address.to_owned()))?;
+        let endpoint = Endpoint::from_shared(uri).map_err(|_why| ClientError::Address(address.to_owned()))?;
         let channel =
             endpoint.connect_timeout(CONNECT_TIMEOUT).connect().await.map_err(|why| {
                 ClientError::Unreachable { address: address.to_owned(), source: Box::new(why) }

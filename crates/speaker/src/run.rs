@@ -168,6 +168,10 @@ pub async fn start(
         };
         stop.cancel();
         tasks.shutdown().await;
+        if let Some(path) = options.socket {
+            // What is left is replaced by the next speaker.
+            let _ = fs::remove_file(path);
+        }
         if let Err(failed) = outcome
             && failed.is_panic()
         {

@@ -344,3 +344,32 @@ async fn a_reload_ends_only_what_changed() {
     one.stop().await;
     two.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_new_policy_lets_through_goes_out_at_once() {
+    let policy = |list: &str| {
+        format!(
+            "{}[global.apply-policy.config]\nexport-policy-list = [\"p\"]\ndefault-export-policy = \"reject-route\"\n\
+             [[defined-sets.prefix-sets]]\nprefix-set-name = \"own\"\nprefix-list = [{list}]\n\
+             [[defined-sets.neighbor-sets]]\nneighbor-set-name = \"two\"\nneighbor-info-list = [\"127.0.21.2\"]\n\
+             [[policy-definitions]]\nname = \"p\"\n[[policy-definitions.statements]]\n\
+             [policy-definitions.statements.conditions]\nmatch-prefix-set = {{ prefix-set = \"own\" }}\n\
+             match-neighbor-set = {{ neighbor-set = \"two\" }}\n\
+             [policy-definitions.statements.actions]\nroute-disposition = \"accept-route\"\n",
+            text(21, 1, 2, "")
+        )
+    };
+    let one = Speaker::start(&policy("")).await;
+    let two = Speaker::start(&text(21, 2, 1, "")).await;
+    two.wait_up().await;
+    // What the policy holds back, it lets go when it is another.
+    one.announce("10.1.0.0/24").await;
+    let first = "{ ip-prefix = \"10.1.0.0/24\" }";
+    one.reloads.send(config(&policy(first))).await.unwrap();
+    two.wait_routes("the route comes", 1).await;
+    one.reloads.send(config(&policy(&format!("{first}, {{ ip-prefix = \"10.1.1.0/24\" }}")))).await.unwrap();
+    one.announce("10.1.1.0/24").await;
+    two.wait_routes("the other one too", 2).await;
+    one.stop().await;
+    two.stop().await;
+}
