@@ -373,3 +373,23 @@ async fn what_a_new_policy_lets_through_goes_out_at_once() {
     one.stop().await;
     two.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_on_a_unix_socket_is_for_its_owner_and_goes_with_the_speaker() {
+    use std::os::unix::fs::PermissionsExt;
+    let path = std::env::temp_dir().join(format!("isthmus-speaker-{}.sock", std::process::id()));
+    let (_reloads, to_reload) = mpsc::channel(1);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let options = Options { socket: Some(path.clone()), ..Options::default() };
+    let stopped = async { drop(stopped.await) };
+    let (_handle, life) =
+        isthmus_speaker::start(config(&text(22, 1, 2, "")), options, to_reload, stopped).await.unwrap();
+    let running = tokio::spawn(life);
+    let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut client = Client::connect(&format!("unix:{}", path.display())).await.unwrap();
+    assert_eq!(client.global().await.unwrap().asn, 65_001);
+    stop.send(()).unwrap();
+    tokio::time::timeout(PATIENCE, running).await.unwrap().unwrap();
+    assert!(!path.exists());
+}
