@@ -292,3 +292,17 @@ fn route(prefix: &str, path: &proto::Path) -> Result<Route, Status> {
         attributes: read_attributes(&path.pattrs)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_socket_is_an_address() {
+        let nobody = std::env::temp_dir().join("isthmus-nobody-listens.sock");
+        let refused = Client::connect(&format!("unix:{}", nobody.display())).await.err();
+        assert!(matches!(refused, Some(ClientError::Unreachable { .. })), "{refused:?}");
+        let refused = Client::connect("not an address").await.err();
+        assert!(matches!(refused, Some(ClientError::Address(_))), "{refused:?}");
+    }
+}

@@ -89,6 +89,9 @@ fn containers_of_two_platforms_find_each_other_through_our_reflector() {
             assert!(table.lines().any(|line| line.starts_with(&wanted)), "{node} to {other}: {table}");
         }
         assert!(!table.contains(block), "{node} has a route to itself: {table}");
+        let ask = format!("bgp summary --api unix:/run/isthmus-demo-bgp/{node}/run/bgp.sock");
+        let summary = inside(node, env!("CARGO_BIN_EXE_isthmus"), &ask);
+        assert!(summary.contains("172.16.18.1") && summary.contains("64511"), "{node}: {summary}");
     }
     let get = "demo-app get http://192.168.0.128:8080/";
     let page = inside("dcos-2-web", env!("CARGO_BIN_EXE_isthmus"), get);
