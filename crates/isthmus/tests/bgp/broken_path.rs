@@ -5,12 +5,14 @@ use super::{BIRD, IPV4_ALL, bird, ours};
 use crate::rig::{Daemon, Rig};
 
 const BFD: &str = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 100000\nrequired-minimum-receive = 100000\n";
+/// BIRD's pauses, which otherwise are as long as these tests wait.
+const QUICK: &str = "connect delay time 1; connect retry time 1; error wait time 1, 2;\n  ";
 const THEIR_BFD: &str = "protocol bfd { interface \"eth0\" { min rx interval 100 ms; min tx interval 100 ms; multiplier 3; }; }\n";
 
 #[test]
 fn a_cut_link_ends_the_session_with_bird_at_once() {
     let Some(rig) = Rig::open("bf") else { return };
-    let theirs = bird(&format!("65002;\n  neighbor 10.99.0.1 as 64511;\n  bfd on;\n  {IPV4_ALL}"));
+    let theirs = bird(&format!("65002;\n  neighbor 10.99.0.1 as 64511;\n  bfd on;\n  {QUICK}{IPV4_ALL}"));
     let bird = Daemon::bird(&rig, &format!("{theirs}{THEIR_BFD}"));
     let _ours = Daemon::isthmus(&rig, &ours(&format!("peer-as = 65002\n{BFD}")));
     let neighbor = || rig.isthmus("bgp neighbor 10.99.0.2 -o json");
@@ -35,7 +37,7 @@ fn bfd_runs_over_ipv6_and_a_stop_is_no_broken_path() {
     let Some(rig) = Rig::open("b6") else { return };
     let bird = format!(
         "{BIRD}{THEIR_BFD}protocol bgp ours {{\n  local fd99::2 as 65002;\n  neighbor fd99::1 as 64511;\n  bfd on;\n  \
-         ipv6 {{ import all; export all; }};\n}}\n"
+         connect delay time 60; error wait time 60, 60;\n  ipv6 {{ import all; export all; }};\n}}\n"
     );
     let bird = Daemon::bird(&rig, &bird);
     let text = format!(
@@ -48,9 +50,10 @@ fn bfd_runs_over_ipv6_and_a_stop_is_no_broken_path() {
         text.contains("\"Established\"") && text.contains("\"up, silence of 300ms")
     });
     daemon.terminate();
-    bird.wait("BIRD's BFD is told to end", "show bfd sessions", |text| !text.contains("Up"));
-    bird.wait("and so is its session", "show protocols all ours", |text| {
+    // Until it dials again, which it does late, it says why the session ended.
+    bird.wait("BIRD's session is told to end", "show protocols all ours", |text| {
         text.contains("Administrative shutdown") && !text.contains("BFD session down")
     });
+    bird.wait("and so is its BFD", "show bfd sessions", |text| !text.contains("Up"));
     rig.finish();
 }

@@ -32,7 +32,8 @@ fn ours(rest: &str) -> String {
 fn bird() -> String {
     let session = |name: &str, local: &str, neighbor: &str, channel: &str| {
         format!(
-            "protocol bgp {name} {{\n  local {local} as 65002;\n  neighbor {neighbor} as 64511;\n  graceful restart on;\n  {channel}\n}}\n"
+            "protocol bgp {name} {{\n  local {local} as 65002;\n  neighbor {neighbor} as 64511;\n  graceful restart on;\n  \
+             connect delay time 1; connect retry time 1; error wait time 1, 2;\n  {channel}\n}}\n"
         )
     };
     let all = "{ import none; export all; next hop self; };";
