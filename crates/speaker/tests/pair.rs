@@ -271,17 +271,17 @@ fn answer_bfd(address: &str) -> JoinHandle<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_path_ends_the_session_long_before_its_hold_time() {
-    let bfd = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 100000\nrequired-minimum-receive = 100000\n";
+    let bfd = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 500000\nrequired-minimum-receive = 500000\n";
     let one = Speaker::start(&text(19, 1, 2, bfd)).await;
     let two = Speaker::start(&text(19, 2, 1, "")).await;
     one.wait_up().await;
     let state = one.peer().await.state.unwrap();
     assert!(state.bfd.starts_with("down, nothing ever came"), "it gates nothing: {}", state.bfd);
     let path = answer_bfd("127.0.19.2");
-    one.wait_peer("BFD comes up", |state| state.bfd.starts_with("up, silence of 300ms")).await;
+    one.wait_peer("BFD comes up", |state| state.bfd.starts_with("up, silence of 1.5s")).await;
     path.abort();
     let down = one.wait_peer("it ends the session", |state| state.flops == 1).await.state.unwrap();
-    assert!(down.bfd.contains("nothing came for 300ms"), "{}", down.bfd);
+    assert!(down.bfd.contains("nothing came for 1.5s"), "{}", down.bfd);
     two.wait_peer("the other side is told", |state| state.why.contains("6/10")).await;
     one.wait_peer("we say so", |state| state.why.contains("6/10") && state.why.contains("BFD: down")).await;
     one.wait_up().await;
@@ -291,7 +291,7 @@ async fn a_broken_path_ends_the_session_long_before_its_hold_time() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bfd_that_somebody_stops_ends_no_session() {
-    let bfd = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 100000\nrequired-minimum-receive = 100000\n";
+    let bfd = "[neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 500000\nrequired-minimum-receive = 500000\n";
     let one = Speaker::start(&text(20, 1, 2, bfd)).await;
     let two = Speaker::start(&text(20, 2, 1, bfd)).await;
     one.wait_peer("BFD comes up", |state| state.bfd.starts_with("up")).await;
