@@ -126,6 +126,9 @@ impl Keeper {
                 running.say_goodbye().await;
             }
             self.restarted = false;
+            for place in [PLACE, START_PLACE] {
+                self.agent.problems.set(place, None);
+            }
             return;
         };
         let problem =
@@ -148,6 +151,8 @@ impl Keeper {
     /// What the server says, if it was ever heard.
     fn wanted(&self) -> Option<Wanted> {
         let agent = &self.agent;
+        // Most nodes have none, and are asked each second.
+        agent.view().bgp()?;
         let endpoints: Vec<IpAddr> =
             agent.attachments().values().map(|attachment| attachment.address).collect();
         let view = agent.view();
