@@ -110,6 +110,11 @@ impl NextHop {
             Self::V6 { global, .. } => global.into(),
         }
     }
+
+    /// Whether it is on the link that it came over, and means nothing anywhere else.
+    pub fn is_link_local(&self) -> bool {
+        matches!(self, Self::V6 { global, .. } if global.is_unicast_link_local())
+    }
 }
 
 impl From<IpAddr> for NextHop {

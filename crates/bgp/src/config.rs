@@ -4,6 +4,7 @@
 use crate::{
     number::{Asn, Family, FamilySet, RouterId},
     policy::Policy,
+    session::PeerKind,
 };
 use std::{
     collections::BTreeMap,
@@ -21,6 +22,8 @@ pub struct SessionConfig {
     pub local_id: RouterId,
     /// The peer's AS; `None` takes any.
     pub peer_as: Option<Asn>,
+    /// Whether the peer must be in our AS, or must not, where [`Self::peer_as`] says nothing.
+    pub peer_kind: Option<PeerKind>,
     /// Families to offer.
     pub families: FamilySet,
     /// Times.
@@ -56,6 +59,7 @@ impl SessionConfig {
             local_as,
             local_id,
             peer_as,
+            peer_kind: None,
             families: [Family::Ipv4Unicast].into_iter().collect(),
             timers: Timers::default(),
             passive: false,

@@ -19,7 +19,7 @@ pub use negotiate::{Negotiated, PeerGraceful, PeerKind};
 
 use crate::{
     config::SessionConfig,
-    number::{Family, RouterId},
+    number::{Asn, Family, RouterId},
     timers::{Jitter, earliest},
     wire::{
         Disposition, Frame, Message, MessageKind, Notification, Open, RefreshKind, RouteRefresh,
@@ -199,6 +199,13 @@ pub enum DownCause {
     Received(Notification),
     /// The peer did something wrong, or was silent for too long.
     Sent(Notification),
+    /// The peer is in another AS than it should be.
+    WrongAs {
+        /// Where it should be.
+        expected: ExpectedAs,
+        /// Where it is.
+        came: Asn,
+    },
     /// Somebody here stopped it.
     Stopped(StopReason),
     /// The peer restarted and opened a new one (RFC 4724 section 4.2).
@@ -211,8 +218,33 @@ impl fmt::Display for DownCause {
             Self::ConnectionLost => f.write_str("connection lost"),
             Self::Received(notification) => write!(f, "peer says: {notification}"),
             Self::Sent(notification) => write!(f, "we said: {notification}"),
+            Self::WrongAs { expected, came } => {
+                write!(f, "refused: {expected} expected, {came} came ({})", Notification::bad_peer_as())
+            }
             Self::Stopped(reason) => write!(f, "stopped: {reason}"),
             Self::Replaced => f.write_str("peer restarted and opened a new connection"),
+        }
+    }
+}
+
+/// In which AS a peer should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExpectedAs {
+    /// In this one.
+    Of(Asn),
+    /// In ours, or in any but ours.
+    Kind(PeerKind),
+    /// In any; but 0 is none (RFC 7607).
+    Any,
+}
+
+impl fmt::Display for ExpectedAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Of(asn) => write!(f, "AS {asn}"),
+            Self::Kind(PeerKind::Internal) => f.write_str("our own AS"),
+            Self::Kind(PeerKind::External) => f.write_str("another AS than ours"),
+            Self::Any => f.write_str("an AS"),
         }
     }
 }
@@ -299,8 +331,8 @@ pub struct Counters {
 enum Will {
     /// Down until somebody starts it.
     Down,
-    /// Down until then.
-    Pause { until: Duration },
+    /// Down until then, for so long.
+    Pause { until: Duration, lasts: Duration },
     /// Up. `retry_at` is when to open a connection; `None` while one is being opened or there is one.
     Up { retry_at: Option<Duration>, dialing: bool },
 }
@@ -329,7 +361,8 @@ impl Session {
     /// A session that starts with the first [`Input::Timer`], unless it is configured to be down. `seed` makes its
     /// random pauses differ from those of others.
     pub fn new(config: SessionConfig, seed: u64, now: Duration) -> Self {
-        let will = if config.admin_down { Will::Down } else { Will::Pause { until: now } };
+        let will =
+            if config.admin_down { Will::Down } else { Will::Pause { until: now, lasts: Duration::ZERO } };
         Self {
             config,
             jitter: Jitter::new(seed),
@@ -371,7 +404,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Duration> {
         let will = match self.will {
             Will::Down => None,
-            Will::Pause { until } => Some(until),
+            Will::Pause { until, .. } => Some(until),
             Will::Up { retry_at, .. } => retry_at,
         };
         self.connections.iter().map(Connection::timeout).fold(will, earliest)
@@ -395,6 +428,14 @@ impl Session {
     /// Whether it stays down until somebody starts it.
     pub fn is_stopped(&self) -> bool {
         self.will == Will::Down
+    }
+
+    /// How long it waits in [`State::Idle`] before it tries again, from the beginning of this pause.
+    pub fn waits(&self) -> Option<Duration> {
+        match self.will {
+            Will::Pause { lasts, .. } => Some(lasts),
+            _ => None,
+        }
     }
 
     /// What was agreed on, and since when, while the session is established.
@@ -557,7 +598,7 @@ impl Session {
         let Some(connection) = self.connections.iter().find(|connection| connection.id == id) else { return };
         let negotiated = match negotiate(&self.config, open, connection.local, connection.peer) {
             Ok(negotiated) => Arc::new(negotiated),
-            Err(notification) => return self.fail(now, id, notification),
+            Err((notification, cause)) => return self.refuse(now, id, &notification, cause),
         };
         if !self.survives_collision(now, id, connection.side, &negotiated) {
             return;
@@ -662,12 +703,17 @@ impl Session {
 
     /// Ends a connection because of the peer.
     fn fail(&mut self, now: Duration, id: ConnectionId, notification: Notification) {
+        self.refuse(now, id, &notification.clone(), DownCause::Sent(notification));
+    }
+
+    /// Ends a connection with a word to the peer, and a cause for our own people.
+    fn refuse(&mut self, now: Duration, id: ConnectionId, notification: &Notification, cause: DownCause) {
         let Some(connection) = self.connections.iter().position(|connection| connection.id == id) else {
             return;
         };
         let connection = self.connections.remove(connection);
-        self.send_notification(&connection, &notification);
-        self.after_loss(now, &connection, DownCause::Sent(notification));
+        self.send_notification(&connection, notification);
+        self.after_loss(now, &connection, cause);
     }
 
     /// Ends a connection that the peer or the network ended.
@@ -723,7 +769,8 @@ impl Session {
         if failed {
             self.failures += 1;
         }
-        self.will = Will::Pause { until: now + self.jitter.shorten(pause) };
+        let lasts = self.jitter.shorten(pause);
+        self.will = Will::Pause { until: now + lasts, lasts };
     }
 
     /// Waits before the next connection is opened.
@@ -756,7 +803,7 @@ impl Session {
     }
 
     fn timer(&mut self, now: Duration) {
-        if let Will::Pause { until } = self.will
+        if let Will::Pause { until, .. } = self.will
             && until <= now
         {
             self.begin(now);

@@ -141,7 +141,9 @@ impl GroupKey {
             PeerKind::External => !self.route_server_client,
             PeerKind::Internal => self.next_hop_self && origin.internal.is_none(),
         };
-        if attributes.next_hop.is_none() || own && !set_next_hop {
+        // RFC 2545 section 3: a link-local address is for who is on the link, and it is not known who is.
+        let is_elsewhere = dressed.next_hop.is_some_and(|next_hop| next_hop.is_link_local());
+        if attributes.next_hop.is_none() || is_elsewhere || own && !set_next_hop {
             dressed.next_hop = Some(self.own_next_hop(family)?);
         }
         if family == Family::Ipv4Unicast

@@ -647,6 +647,25 @@ fn our_own_routes_have_us_as_next_hop_everywhere() {
 }
 
 #[test]
+fn a_next_hop_on_a_link_goes_no_further() {
+    let link = |text: &str| -> IpAddr { text.parse().unwrap() };
+    let mut net = Net::new();
+    let unnumbered = |negotiated: &mut Negotiated| {
+        negotiated.extended_next_hop = true;
+        (negotiated.local_address, negotiated.peer_address) = (link("fe80::254"), link("fe80::1"));
+    };
+    let from = net.peer_with(accept(), Asn(1), unnumbered);
+    let internal = net.peer(accept(), ASN);
+    let neighbor = net.peer_with(client(), ASN, unnumbered);
+    let through = Attributes { next_hop: Some(link("fe80::1").into()), ..route(1, &[1]) };
+    net.send(from, A, through);
+    net.drain();
+    for (peer, own) in [(internal, "10.0.0.254"), (neighbor, "fe80::254")] {
+        assert_eq!(net.mirrors[peer].get(A).next_hop.unwrap().address(), link(own));
+    }
+}
+
+#[test]
 fn private_numbers_can_be_hidden() {
     for (config, expected) in [
         (PeerConfig { remove_private_as: Some(crate::RemovePrivateAs::All), ..accept() }, "65000 1"),

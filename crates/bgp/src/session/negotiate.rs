@@ -1,6 +1,6 @@
 //! What we offer, whether we take the peer's OPEN (RFC 4271 section 6.2), and what follows from both.
 
-use super::DownCause;
+use super::{DownCause, ExpectedAs};
 use crate::{
     config::{GracefulRestart, SessionConfig},
     number::{AfiSafi, Asn, Family, FamilySet, RouterId},
@@ -124,7 +124,7 @@ impl Negotiated {
             DownCause::Received(notification) | DownCause::Sent(notification) => {
                 graceful.notification && !notification.is_hard_reset()
             }
-            DownCause::Stopped(_) => false,
+            DownCause::Stopped(_) | DownCause::WrongAs { .. } => false,
         })
     }
 }
@@ -199,18 +199,43 @@ fn add_path_mode(config: &SessionConfig, family: Family) -> Option<(AfiSafi, Add
     Some((family.afi_safi(), mode))
 }
 
-/// Judges the peer's OPEN, in the order of RFC 4271 section 6.2.
+/// Judges the peer's OPEN, in the order of RFC 4271 section 6.2: what to say to the peer, and why.
 pub(super) fn negotiate(
     config: &SessionConfig,
     open: Open,
     local_address: IpAddr,
     peer_address: IpAddr,
+) -> Result<Negotiated, (Notification, DownCause)> {
+    let peer_as = open.asn();
+    let kind = kind(config, peer_as).map_err(|cause| (Notification::bad_peer_as(), cause))?;
+    agree(config, open, kind, (local_address, peer_address))
+        .map_err(|notification| (notification.clone(), DownCause::Sent(notification)))
+}
+
+/// Whether a peer of this AS is in ours, and may be where it is.
+fn kind(config: &SessionConfig, peer_as: Asn) -> Result<PeerKind, DownCause> {
+    let kind = if peer_as == config.local_as { PeerKind::Internal } else { PeerKind::External };
+    let expected = match (config.peer_as, config.peer_kind) {
+        (Some(asn), _) => ExpectedAs::Of(asn),
+        (None, Some(kind)) => ExpectedAs::Kind(kind),
+        (None, None) => ExpectedAs::Any,
+    };
+    let is_so = match expected {
+        ExpectedAs::Of(asn) => asn == peer_as,
+        ExpectedAs::Kind(expected) => expected == kind,
+        ExpectedAs::Any => true,
+    };
+    // RFC 7607: AS 0 is nobody's.
+    if is_so && peer_as != Asn::ZERO { Ok(kind) } else { Err(DownCause::WrongAs { expected, came: peer_as }) }
+}
+
+fn agree(
+    config: &SessionConfig,
+    open: Open,
+    kind: PeerKind,
+    (local_address, peer_address): (IpAddr, IpAddr),
 ) -> Result<Negotiated, Notification> {
     let peer_as = open.asn();
-    if peer_as == Asn::ZERO || config.peer_as.is_some_and(|expected| expected != peer_as) {
-        return Err(Notification::bad_peer_as());
-    }
-    let kind = if peer_as == config.local_as { PeerKind::Internal } else { PeerKind::External };
     // RFC 6286 section 2.2.
     let own = kind == PeerKind::Internal && open.router_id == config.local_id.0;
     if open.router_id == 0 || own {

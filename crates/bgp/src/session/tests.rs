@@ -261,9 +261,9 @@ fn pauses_grow_while_sessions_fail() {
     for _ in 0..6 {
         pair.run_until(
             Duration::from_mins(5),
-            |pair| matches!(pair.ends[1].will, Will::Pause { until } if until > pair.now),
+            |pair| matches!(pair.ends[1].will, Will::Pause { until, .. } if until > pair.now),
         );
-        let Will::Pause { until } = pair.ends[1].will else { panic!("no pause") };
+        let Will::Pause { until, .. } = pair.ends[1].will else { panic!("no pause") };
         let pause = until.saturating_sub(pair.now);
         pauses.push(pause);
         last = last.max(pause);
@@ -271,7 +271,8 @@ fn pauses_grow_while_sessions_fail() {
     }
     assert!(pauses[0] <= Duration::from_secs(5), "{pauses:?}");
     assert!(last > Duration::from_secs(40) && last <= Duration::from_mins(1), "{pauses:?}");
-    assert_eq!(*pair.cause(1), DownCause::Sent(Notification::bad_peer_as()));
+    let wrong = DownCause::WrongAs { expected: ExpectedAs::Of(Asn(7)), came: pair.ends[0].config.local_as };
+    assert_eq!(*pair.cause(1), wrong);
     assert!(matches!(pair.cause(0), DownCause::Received(_)));
 }
 
@@ -416,6 +417,7 @@ fn opens_are_judged_in_order() {
     };
     let v6 = Capability::Multiprotocol(Family::Ipv6Unicast.afi_safi());
     let any_as = SessionConfig { peer_as: None, ..config(0) };
+    let of_kind = |kind| SessionConfig { peer_kind: Some(kind), ..any_as.clone() };
     for (config, bytes, expected) in [
         (config(0), open(|open| open.capabilities.push(Capability::FourByteAs(Asn(9)))), None),
         (config(0), open(|open| open.capabilities.insert(0, Capability::FourByteAs(Asn(9)))), Some((2, 2))),
@@ -426,6 +428,9 @@ fn opens_are_judged_in_order() {
         ),
         (config(0), open(|open| open.router_id = 0), Some((2, 3))),
         (any_as.clone(), open(internal), Some((2, 3))),
+        (of_kind(PeerKind::External), open(internal), Some((2, 2))),
+        (of_kind(PeerKind::External), open(|_| ()), None),
+        (of_kind(PeerKind::Internal), open(|_| ()), Some((2, 2))),
         (config(0), open(|open| open.router_id = 1), None),
         (config(0), open(|open| open.hold_time = 1), Some((2, 6))),
         (config(0), open(|open| open.hold_time = 2), Some((2, 6))),
@@ -566,4 +571,13 @@ fn a_clock_that_jumps_far_ahead_is_one_silence() {
     pair.run(Duration::from_mins(10));
     assert!(pair.is_established());
     assert!(pair.ends.iter().all(|end| end.counters().downs == 1));
+}
+
+#[test]
+fn who_is_in_another_as_is_refused_with_both_numbers() {
+    let mut scripted = Scripted::new(SessionConfig { peer_as: Some(Asn(7)), ..config(0) });
+    scripted.receive(&open(|_| ()));
+    let cause = scripted.session.last_down().unwrap().cause.to_string();
+    assert!(cause.starts_with(&format!("refused: AS 7 expected, {} came", config(1).local_as)), "{cause}");
+    assert!(scripted.session.waits().is_some_and(|lasts| lasts > Duration::ZERO), "it waits");
 }
