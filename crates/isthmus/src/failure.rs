@@ -19,6 +19,8 @@ pub enum Exit {
     Forbidden,
     /// What was waited for did not happen in time.
     TimedOut,
+    /// A signal ended it, by its number: 130 for an interrupt, as shells have it.
+    Signal(u8),
     /// Whatever a command of the testbed answers.
     Other(u8),
 }
@@ -33,6 +35,7 @@ impl Exit {
             Self::Unreachable => 3,
             Self::Forbidden => 4,
             Self::TimedOut => 5,
+            Self::Signal(number) => 128_u8.saturating_add(number),
             Self::Other(code) => code,
         }
     }

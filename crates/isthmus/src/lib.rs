@@ -16,6 +16,7 @@ pub mod args;
 pub mod commands;
 pub mod context;
 pub mod failure;
+pub mod live;
 pub mod logging;
 pub mod names;
 pub mod output;

@@ -84,7 +84,7 @@ fn full_name(text: &str) -> Option<WorkloadName> {
 }
 
 /// Insertions, deletions and replacements that lead from `a` to `b` (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
+pub fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, left) in a.chars().enumerate() {

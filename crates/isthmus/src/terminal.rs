@@ -21,13 +21,14 @@ pub enum Color {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four facts about a terminal, none of which follows from another"
+    reason = "five facts about a terminal, none of which follows from another"
 )]
 pub struct Terminal {
     color_out: bool,
     color_err: bool,
     ascii: bool,
     person: bool,
+    live: bool,
 }
 
 /// A colour with a meaning.
@@ -70,17 +71,23 @@ impl Terminal {
             color_err: decide(stderr().is_terminal()),
             ascii: ascii || !speaks_unicode(),
             person: stdin().is_terminal() && stderr().is_terminal(),
+            live: stdout().is_terminal() && env::var_os("TERM").is_none_or(|value| value != "dumb"),
         }
     }
 
     /// Shows text only, as into a file.
     pub const fn plain() -> Self {
-        Self { color_out: false, color_err: false, ascii: false, person: false }
+        Self { color_out: false, color_err: false, ascii: false, person: false, live: false }
     }
 
     /// Whether there is a person who can be asked.
     pub const fn has_person(self) -> bool {
         self.person
+    }
+
+    /// Whether what stands on standard output can be replaced.
+    pub const fn is_live(self) -> bool {
+        self.live
     }
 
     /// `text` in `tone`, for standard output.

@@ -4,6 +4,7 @@
 
 mod cli {
     pub(crate) mod agent;
+    pub(crate) mod bgp;
     pub(crate) mod daemon;
     pub(crate) mod help;
     pub(crate) mod rig;

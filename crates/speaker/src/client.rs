@@ -5,6 +5,7 @@ use crate::gobgp::{
     proto::{self, gobgp_api_client::GobgpApiClient},
     read_attributes,
 };
+use crate::interface;
 use isthmus_bgp::{Attributes, Family};
 use std::{net::IpAddr, time::Duration};
 use tonic::{
@@ -14,6 +15,9 @@ use tonic::{
 
 /// How long to wait for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What GoBGP writes in place of a neighbour's address where the path is the speaker's own.
+const NOBODY: &str = "<nil>";
 
 /// A speaker cannot be asked, or does not answer.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +171,7 @@ impl Client {
 
     /// All neighbours, or one.
     pub async fn peers(&mut self, address: Option<IpAddr>) -> Result<Vec<proto::Peer>, ClientError> {
-        let address = address.map(|address| address.to_string()).unwrap_or_default();
+        let address = address.map(interface::shown).unwrap_or_default();
         let request = proto::ListPeerRequest { address, enable_advertised: true };
         let mut answers = match self.api.list_peer(request).await {
             Ok(answers) => answers.into_inner(),
@@ -201,7 +205,7 @@ impl Client {
 
     /// Why the routes to a prefix, or to the narrowest one around an address, are as they are.
     pub async fn why(&mut self, prefix: &str, neighbor: Option<IpAddr>) -> Result<Why, ClientError> {
-        let neighbor = neighbor.map(|address| address.to_string()).unwrap_or_default();
+        let neighbor = neighbor.map(interface::shown).unwrap_or_default();
         let request = own::WhyRequest { prefix: prefix.to_owned(), neighbor };
         let answer = self.explainer.why(request).await.map_err(|why| self.refused(why))?.into_inner();
         let reason = |one: &own::PathReason| -> Result<PathReason, Status> {
@@ -236,7 +240,7 @@ impl Client {
     /// Ends a session, or with `soft` only applies policy once more and sends everything once more.
     pub async fn reset(&mut self, address: IpAddr, soft: bool, text: &str) -> Result<(), ClientError> {
         let request = proto::ResetPeerRequest {
-            address: address.to_string(),
+            address: interface::shown(address),
             communication: text.to_owned(),
             soft,
             direction: i32::from(proto::reset_peer_request::Direction::Both),
@@ -260,8 +264,8 @@ fn list_path(asked: &RoutesAsked) -> proto::ListPathRequest {
     use proto::{TableType, list_path_request::SortType, table_lookup_prefix::Type};
     let (table_type, name) = match asked.neighbor {
         None => (TableType::Global, String::new()),
-        Some((address, Direction::In)) => (TableType::AdjIn, address.to_string()),
-        Some((address, Direction::Out)) => (TableType::AdjOut, address.to_string()),
+        Some((address, Direction::In)) => (TableType::AdjIn, interface::shown(address)),
+        Some((address, Direction::Out)) => (TableType::AdjOut, interface::shown(address)),
     };
     let numbers = asked.family.afi_safi();
     let kind = if asked.longer { Type::Longer } else { Type::Exact };
@@ -286,7 +290,7 @@ fn route(prefix: &str, path: &proto::Path) -> Result<Route, Status> {
         best: path.best,
         filtered: path.filtered,
         stale: path.stale,
-        neighbor: path.neighbor_ip.parse().ok(),
+        neighbor: Some(&path.neighbor_ip).filter(|ip| *ip != NOBODY).and_then(|ip| interface::read(ip)),
         external: path.is_from_external,
         received_unix: path.age.map_or(0, |age| u64::try_from(age.seconds).unwrap_or_default()),
         attributes: read_attributes(&path.pattrs)?,

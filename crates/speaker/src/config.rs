@@ -35,6 +35,7 @@ pub use policy::{
     SetMatch, Statement,
 };
 
+use crate::interface;
 use check::Checker;
 use ipnet::IpNet;
 use node::Node;
@@ -42,6 +43,7 @@ use read_peer::{Defaults, PeerReader};
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Range,
     time::Duration,
 };
 use toml::de::DeTable;
@@ -252,23 +254,52 @@ impl<'t> Peers<'_, '_, 't> {
         let places = self.file.tables_places("neighbors");
         for (node, place) in self.file.tables("neighbors").into_iter().zip(places) {
             let config = node.table("config");
-            let key = "neighbors.config.neighbor-address";
-            let Some(address) = config.address("neighbor-address") else {
-                // A bad address and an interface have been told.
-                if !config.has("neighbor-address") && !config.has("neighbor-interface") {
-                    self.checker.fault(place, key, "is missing: write the neighbour's IP address");
-                }
-                continue;
-            };
+            let Some((key, address)) = self.name(&config, place) else { continue };
             let group = self.group(&config, "neighbors.config.peer-group");
             let node = node.over(group.as_ref());
             let settings = self.settings(node, "neighbors", address);
             if neighbors.insert(address, settings).is_some() {
-                let why = format!("{address} is configured twice");
-                self.checker.fault(config.place("neighbor-address"), key, &why);
+                let why = format!("{} is configured twice", interface::shown(address));
+                self.checker.fault(config.place(key), &format!("neighbors.config.{key}"), &why);
             }
         }
         neighbors
+    }
+
+    /// What a neighbour is known by, and which key says it.
+    fn name(&mut self, config: &Node<'_>, place: Range<usize>) -> Option<(&'static str, IpAddr)> {
+        if let Some(name) = config.text("neighbor-interface") {
+            let key = "neighbor-interface";
+            if config.has("neighbor-address") {
+                let why = "has no effect beside neighbor-interface: the address is learned there";
+                self.checker.warn(config.place("neighbor-address"), "neighbors.config.neighbor-address", why);
+            }
+            let named = interface::neighbor_on(&name);
+            if named.is_none() {
+                let why = format!(
+                    "\"{name}\" is no name of an interface: it has at most 15 bytes, no slash, colon or space"
+                );
+                self.checker.fault(config.place(key), "neighbors.config.neighbor-interface", &why);
+            }
+            return Some((key, named?));
+        }
+        let key = "neighbor-address";
+        match config.address(key) {
+            Some(address) if address.is_multicast() => {
+                let why = format!("{address} is a multicast address: no neighbour has one");
+                self.checker.fault(config.place(key), "neighbors.config.neighbor-address", &why);
+                None
+            }
+            Some(address) => Some((key, address)),
+            None => {
+                // A bad address has been told.
+                if !config.has(key) {
+                    let why = "is missing: write the neighbour's IP address, or neighbor-interface";
+                    self.checker.fault(place, "neighbors.config.neighbor-address", why);
+                }
+                None
+            }
+        }
     }
 
     fn dynamic_neighbors(&mut self) -> Vec<DynamicNeighbor> {

@@ -28,6 +28,7 @@ pub(crate) fn session(
     };
     let timers = settings.timers;
     let mut session = SessionConfig::new(Asn(settings.local_as), router_id.into(), settings.peer_as.map(Asn));
+    session.peer_kind = settings.peer_kind;
     session.families = families(|_| true);
     session.timers = Timers {
         hold: timers.hold,

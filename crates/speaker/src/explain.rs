@@ -3,6 +3,7 @@
 use crate::{
     Handle,
     gobgp::{show_path, status},
+    interface,
     view::{Lookup, PathVerdict, Table, WhyView},
 };
 use isthmus_bgp::{Family, Prefix};
@@ -40,7 +41,7 @@ impl proto::explainer_server::Explainer for Explainer {
         let neighbor =
             match request.neighbor.as_str() {
                 "" => None,
-                text => Some(text.parse().map_err(|_why| {
+                text => Some(interface::read(text).ok_or_else(|| {
                     Status::invalid_argument(format!("\"{text}\" is no neighbour's address"))
                 })?),
             };
@@ -75,7 +76,7 @@ fn show(view: WhyView) -> proto::WhyResponse {
         why: reason.why,
     };
     let announcement = |one: crate::view::AnnouncementView| proto::Announcement {
-        neighbor: one.neighbor.to_string(),
+        neighbor: interface::shown(one.neighbor),
         announced: one.announced,
         reason: one.reason.to_owned(),
         why: one.why,

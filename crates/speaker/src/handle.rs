@@ -4,6 +4,7 @@ use crate::{
     KernelStatus,
     change::Change,
     config::{ChangeError, DynamicNeighbor, PeerSettings, RoutePolicy},
+    interface,
     view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts, WhyView},
 };
 use isthmus_bgp::{Attributes, Family, Nlri, Prefix};
@@ -22,7 +23,7 @@ pub const EVENTS_MAX: usize = 1_024;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Nobody has this address.
-    #[error("there is no neighbour {0}")]
+    #[error("there is no neighbour {}", interface::shown(*.0))]
     NoPeer(IpAddr),
     /// The path to take away is not there.
     #[error("there is no path of our own to {0}")]
@@ -31,7 +32,7 @@ pub enum Refusal {
     #[error("there is no path with the name {0}")]
     NoName(Uuid),
     /// The session must be up for that.
-    #[error("the session with {0} is not established")]
+    #[error("the session with {} is not established", interface::shown(*.0))]
     NotEstablished(IpAddr),
     /// A change of the configuration that cannot be made.
     #[error(transparent)]

@@ -20,13 +20,14 @@ mod plan;
 mod tests;
 mod worker;
 
+pub(crate) use fib::messages;
 pub(crate) use inbox::Leave;
 
 use fib::Netlink;
 use inbox::Inbox;
-use isthmus_bgp::Prefix;
+use isthmus_bgp::{NextHop, Prefix};
 use plan::Operation;
-use std::{io, net::IpAddr, sync::Arc, thread, time::Duration};
+use std::{fmt, io, net::IpAddr, sync::Arc, thread, time::Duration};
 use tokio::{
     sync::{oneshot, watch},
     time::timeout,
@@ -53,6 +54,46 @@ impl Default for KernelRoutes {
     fn default() -> Self {
         // 20 is what FRR gives routes of BGP; 98 are the dataplane's own.
         Self { table: 254, protocol: 99, metric: 20, stale_time: Duration::from_mins(2) }
+    }
+}
+
+/// A next hop as BGP says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Via {
+    pub(crate) address: IpAddr,
+    /// The number of the link that a link-local address is on; 0 for all others.
+    pub(crate) link: u32,
+}
+
+impl Via {
+    /// The next hop of a route that came over a link, or with 0 from anywhere. Of two addresses the one on the link counts
+    /// (RFC 2545 section 2), as the other may be reached through it alone.
+    pub(crate) fn new(next_hop: NextHop, link: u32) -> Self {
+        let on_link = match next_hop {
+            NextHop::V6 { global, link_local } => {
+                link_local.or(Some(global)).filter(|address| link != 0 && address.is_unicast_link_local())
+            }
+            NextHop::V4(_) => None,
+        };
+        match on_link {
+            Some(address) => Self { address: address.into(), link },
+            None => next_hop.address().into(),
+        }
+    }
+}
+
+impl From<IpAddr> for Via {
+    fn from(address: IpAddr) -> Self {
+        Self { address, link: 0 }
+    }
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.link {
+            0 => self.address.fmt(f),
+            link => write!(f, "{}%{link}", self.address),
+        }
     }
 }
 
@@ -125,7 +166,7 @@ impl Kernel {
     }
 
     /// Which next hops a prefix has now; none: it has no route.
-    pub(crate) fn set(&self, changes: impl Iterator<Item = (Prefix, Vec<IpAddr>)>) {
+    pub(crate) fn set(&self, changes: impl Iterator<Item = (Prefix, Vec<Via>)>) {
         self.inbox.put(changes);
     }
 

@@ -21,6 +21,7 @@ mod engine;
 pub mod explain;
 pub mod gobgp;
 pub mod handle;
+pub mod interface;
 mod kernel;
 mod listeners;
 mod netstat;
@@ -31,6 +32,7 @@ mod run;
 mod socket;
 #[expect(unsafe_code, reason = "socket options that no crate sets")]
 mod sys;
+mod unnumbered;
 pub mod view;
 
 pub use bfd::{BfdSettings, BfdStatus};

@@ -6,6 +6,7 @@
 
 use crate::{
     config::{Config, Distance, Password, PeerSettings},
+    interface,
     socket::{self, ListenError},
     sys,
 };
@@ -14,7 +15,7 @@ use socket2::Socket;
 use std::{
     collections::BTreeMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
 };
@@ -29,9 +30,15 @@ pub(crate) struct Required {
 }
 
 impl Required {
-    /// What the neighbours of a configuration require.
-    pub(crate) fn of(config: &Config) -> Self {
-        let neighbors = config.neighbors.iter().map(|(address, settings)| (IpNet::from(*address), settings));
+    /// What the neighbours of a configuration require. Those on interfaces count once their addresses are known.
+    pub(crate) fn of(config: &Config, located: &BTreeMap<IpAddr, Ipv6Addr>) -> Self {
+        let neighbors = config.neighbors.iter().filter_map(|(name, settings)| {
+            let address = match interface::of(*name) {
+                Some(_) => IpAddr::from(*located.get(name)?),
+                None => *name,
+            };
+            Some((IpNet::from(address), settings))
+        });
         let ranges = config.dynamic_neighbors.iter().map(|range| (range.prefix, &range.settings));
         let all: Vec<(IpNet, &PeerSettings)> = neighbors.chain(ranges).collect();
         let ttl_min = |is_ipv4: bool| {
@@ -173,7 +180,7 @@ mod tests {
     use super::*;
     use crate::netstat::until_dropped;
     use futures::FutureExt;
-    use std::{future::Future, net::IpAddr, pin::pin, time::Duration};
+    use std::{future::Future, pin::pin, time::Duration};
     use tokio::{io::AsyncWriteExt, net::TcpStream, time::timeout};
 
     const SOON: Duration = Duration::from_secs(30);
@@ -204,8 +211,12 @@ mod tests {
 
     const SECURED: &str = "[neighbors.ttl-security.config]\nenabled = true\n";
 
+    fn required(config: &Config) -> Required {
+        Required::of(config, &BTreeMap::new())
+    }
+
     fn listen(address: &str, config: &Config) -> Listeners {
-        Listeners::open(&[SocketAddr::new(address.parse().unwrap(), 0)], &Required::of(config)).unwrap()
+        Listeners::open(&[SocketAddr::new(address.parse().unwrap(), 0)], &required(config)).unwrap()
     }
 
     impl Listeners {
@@ -222,7 +233,7 @@ mod tests {
             );
             let settings =
                 config(&[(&us.ip().to_string(), &transport)], "").neighbors.remove(&us.ip()).unwrap();
-            async move { socket::connect(us.ip(), &settings).await }
+            async move { socket::connect(us, &settings).await }
         }
 
         async fn takes(&self, from: &str, rest: &str) {
@@ -257,10 +268,10 @@ mod tests {
             assert!(!listeners.check_password(&peers(peer), &Password("guessed".to_owned())));
             assert!(!listeners.check_password(&peers(other), &key));
             // Keys follow the configuration.
-            listeners.require(&Required::of(&config(&[(peer, &password("new"))], "")));
+            listeners.require(&required(&config(&[(peer, &password("new"))], "")));
             listeners.takes(peer, &password("new")).await;
             listeners.drops(peer, &password("secret"), "TCPMD5Failure").await;
-            listeners.require(&Required::of(&config(&[(peer, "")], "")));
+            listeners.require(&required(&config(&[(peer, "")], "")));
             listeners.takes(peer, "").await;
             listeners.drops(peer, &password("new"), "TCPMD5Unexpected").await;
         }
@@ -276,7 +287,7 @@ mod tests {
         listeners.drops("127.0.42.9", &password("shared"), "TCPMD5Failure").await;
         listeners.takes("127.0.43.2", "").await;
         // The neighbour goes, and with it its own password.
-        listeners.require(&Required::of(&config(&[], &range("127.0.42.0/24"))));
+        listeners.require(&required(&config(&[], &range("127.0.42.0/24"))));
         listeners.takes("127.0.42.9", &password("shared")).await;
     }
 
@@ -287,7 +298,7 @@ mod tests {
             listeners.takes(peer, SECURED).await;
             // The kernel's TTL of 64 is that of a packet from 191 hops away.
             listeners.drops(peer, "", "TCPMinTTLDrop").await;
-            listeners.require(&Required::of(&config(&[(peer, "")], "")));
+            listeners.require(&required(&config(&[(peer, "")], "")));
             listeners.takes(peer, "").await;
         }
     }

@@ -13,10 +13,12 @@ use crate::{
     config::{Config, PeerSettings},
     engine,
     handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
-    kernel::{Kernel, Leave},
-    listeners::Listeners,
+    interface,
+    kernel::{Kernel, Leave, Via},
+    listeners::{Listeners, Required},
     peer::{self, COMMANDS_MAX, Command, FromPeer, Outlet, PeerEvent, PeerKey, PeerSetup},
     route_policy,
+    unnumbered::Unnumbered,
     view::{Event, GlobalView, PeerStatus, PeerView, SessionState},
 };
 use ipnet::IpNet;
@@ -104,6 +106,9 @@ pub(crate) struct Owner {
     config: Config,
     listeners: Listeners,
     bfd: Bfd,
+    unnumbered: Unnumbered,
+    /// Where neighbours on interfaces are.
+    located: BTreeMap<IpAddr, Ipv6Addr>,
     /// As the file was when it was read last.
     file: Config,
     restarted: bool,
@@ -173,6 +178,8 @@ impl Owner {
             policy: Arc::new(config.policy.clone()),
             policies,
             bfd: Bfd::new(bfd_addresses(&config)),
+            unnumbered: Unnumbered::default(),
+            located: BTreeMap::new(),
             file: config.clone(),
             config,
             listeners: Listeners::default(),
@@ -206,9 +213,11 @@ impl Owner {
         let id = self.router.add_peer(engine::peer(&settings, &self.policies));
         let bfd = self.bfd.watch(key, address, &settings);
         let bfd_status = bfd.as_ref().map(|watched| watched.status.clone());
+        let location = interface::of(address).map(|name| self.unnumbered.watch(&name));
         let setup = PeerSetup {
             key,
             address,
+            location,
             session: engine::session(&settings, address, self.config.global.router_id, self.restarted),
             settings: settings.clone(),
             is_dynamic,
@@ -244,6 +253,7 @@ impl Owner {
             self.by_address.remove(&peer.address);
         }
         self.router.remove_peer(peer.id);
+        self.located.remove(&peer.address);
         let _ = peer.command(Command::End(reason));
     }
 
@@ -269,7 +279,7 @@ impl Owner {
             PeerEvent::Update(update) => {
                 let seen = watched::seen(&self.watchers, &update);
                 if let Err(limit) = self.router.receive(peer.id, *update, now) {
-                    tracing::warn!(peer = %peer.address, family = %limit.family, max = limit.max, "too many prefixes: session ends");
+                    tracing::warn!(peer = %interface::shown(peer.address), family = %limit.family, max = limit.max, "too many prefixes: session ends");
                     let reason = StopReason::PrefixLimit { family: limit.family, max: limit.max };
                     let _ = peer.command(Command::Stop(reason));
                 }
@@ -278,6 +288,7 @@ impl Owner {
                 }
             }
             PeerEvent::Refresh(refresh) => self.router.refresh(peer.id, refresh, now),
+            PeerEvent::Located(address) => self.peer_located(key, address),
             PeerEvent::Ready { epoch } => peer.is_ready = peer.epoch == Some(epoch),
             PeerEvent::State(state) => self.tell_state(key, state),
             PeerEvent::Ended => {
@@ -288,27 +299,52 @@ impl Owner {
         }
     }
 
+    /// A neighbour on an interface is found, or lost.
+    fn peer_located(&mut self, key: PeerKey, address: Option<Ipv6Addr>) {
+        let Some(peer) = self.peers.get(&key) else { return };
+        match address {
+            Some(address) => drop(self.located.insert(peer.address, address)),
+            None => drop(self.located.remove(&peer.address)),
+        }
+        if peer.settings.password.is_some() {
+            self.listeners.require(&Required::of(&self.config, &self.located));
+        }
+    }
+
+    /// Who connects: a neighbour on the interface by which it came, or the one that has its address.
+    fn name_of(&self, stream: &TcpStream, from: SocketAddr) -> IpAddr {
+        let on_interface = interface::came_by(stream, from).filter(|name| self.by_address.contains_key(name));
+        let Some(name) = on_interface else { return from.ip().to_canonical() };
+        if let (SocketAddr::V6(from), Some(interface)) = (from, interface::of(name)) {
+            self.unnumbered.heard(interface, from);
+        }
+        name
+    }
+
     fn accepted(&mut self, stream: TcpStream, from: SocketAddr) {
-        let address = from.ip().to_canonical();
+        let address = self.name_of(&stream, from);
         let key = self.by_address.get(&address).copied().or_else(|| self.add_dynamic(address));
         let Some(peer) = key.and_then(|key| self.peers.get(&key)) else {
-            tracing::debug!(peer = %address, "connection dropped: no neighbour has this address");
+            tracing::debug!(peer = %interface::shown(address), "connection dropped: no neighbour has this address");
             return;
         };
         if let Some(password) = &peer.settings.password
             && !self.listeners.check_password(&self.range_of(peer), password)
         {
-            tracing::warn!(peer = %address, "connection dropped: the kernel did not take the password of this neighbour");
+            tracing::warn!(peer = %interface::shown(address), "connection dropped: the kernel did not take the password of this neighbour");
             return;
         }
         // However many connections come, there is room for what we have to say.
         if peer.commands.capacity() <= COMMANDS_MAX / 2 || peer.command(Command::Accepted(stream)).is_err() {
-            tracing::debug!(peer = %address, "connection dropped: the neighbour's task is ending, or has too many");
+            tracing::debug!(peer = %interface::shown(address), "connection dropped: the neighbour's task is ending, or has too many");
         }
     }
 
     /// The addresses that a neighbour shares its password with.
     fn range_of(&self, peer: &Peer) -> IpNet {
+        if let Some(address) = self.located.get(&peer.address) {
+            return IpAddr::from(*address).into();
+        }
         let mut ranges = self.config.dynamic_neighbors.iter().filter(|_| peer.is_dynamic);
         let range = ranges.find(|range| range.prefix.contains(&peer.address));
         range.map_or_else(|| peer.address.into(), |range| range.prefix)
@@ -319,7 +355,7 @@ impl Owner {
         let settings = Arc::new(range.settings.clone());
         let known = self.peers.values().filter(|peer| peer.is_dynamic).count();
         if known >= DYNAMIC_PEERS_MAX {
-            tracing::warn!(peer = %address, "connection dropped: there are {DYNAMIC_PEERS_MAX} dynamic neighbours already");
+            tracing::warn!(peer = %interface::shown(address), "connection dropped: there are {DYNAMIC_PEERS_MAX} dynamic neighbours already");
             return None;
         }
         Some(self.add_peer(address, settings, true))
@@ -476,7 +512,7 @@ impl Owner {
                 paths.push(self.change_view(&change));
             }
             if self.kernel.is_some() {
-                routes.push((change.prefix, kernel_next_hops(&change)));
+                routes.push((change.prefix, self.kernel_next_hops(&change)));
             }
         }
         if let Some(kernel) = self.kernel.as_ref().filter(|_| !routes.is_empty()) {
@@ -486,6 +522,27 @@ impl Owner {
             let event = Event::Best(paths);
             self.watchers.retain(|(watch, events)| !watch.best || events.try_send(event.clone()).is_ok());
         }
+    }
+
+    /// Where packets of a prefix go. Nowhere for our own, and for what has no path.
+    fn kernel_next_hops(&self, change: &Change) -> Vec<Via> {
+        if change.used.first().is_none_or(|(source, _)| source.is_none()) {
+            return Vec::new();
+        }
+        let next_hops = change.used.iter().filter_map(|(source, attributes)| {
+            let link = source.map_or(0, |id| self.link_of(id));
+            Some(Via::new(attributes.next_hop?, link))
+        });
+        let mut next_hops: Vec<_> = next_hops.collect();
+        next_hops.sort_unstable();
+        next_hops.dedup();
+        next_hops
+    }
+
+    /// The number of the link on which a neighbour is, if it is named by one; else 0.
+    fn link_of(&self, id: PeerId) -> u32 {
+        let peer = self.by_id.get(&id).and_then(|key| self.peers.get(key));
+        peer.and_then(|peer| peer.status.borrow().location).map_or(0, |location| location.scope_id())
     }
 
     /// Says once that kernel routes of an earlier run have waited enough: all neighbours sent theirs, or the time is over.
@@ -545,18 +602,6 @@ impl Owner {
             kernel.stop(leave).await;
         }
     }
-}
-
-/// Where packets of a prefix go. Nowhere for our own, and for what has no path.
-fn kernel_next_hops(change: &Change) -> Vec<IpAddr> {
-    if change.used.first().is_none_or(|(source, _)| source.is_none()) {
-        return Vec::new();
-    }
-    let next_hops = change.used.iter().filter_map(|(_, attributes)| Some(attributes.next_hop?.address()));
-    let mut next_hops: Vec<_> = next_hops.collect();
-    next_hops.sort_unstable();
-    next_hops.dedup();
-    next_hops
 }
 
 impl Peer {

@@ -16,9 +16,11 @@ mod outlet;
 use crate::{
     bfd::{BfdStatus, Watched},
     config::PeerSettings,
+    interface,
     listeners::ttl_min,
     netstat::Md5Drops,
     socket,
+    unnumbered::Location,
     view::{AdminState, Agreement, PeerStatus, SessionState},
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -35,7 +37,7 @@ use outlet::Room;
 use std::{
     future::{pending, poll_fn},
     io,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -79,6 +81,8 @@ pub(crate) enum PeerEvent {
     Refresh(RouteRefresh),
     /// The next batch of UPDATEs may come.
     Ready { epoch: u64 },
+    /// A neighbour on an interface is there now, or it is not known where.
+    Located(Option<Ipv6Addr>),
     /// The state is this one.
     State(SessionState),
     /// The task has ended.
@@ -110,6 +114,8 @@ pub(crate) enum Command {
 pub(crate) struct PeerSetup {
     pub(crate) key: PeerKey,
     pub(crate) address: IpAddr,
+    /// Where it is, if it is a neighbour on an interface.
+    pub(crate) location: Option<watch::Receiver<Location>>,
     pub(crate) settings: Arc<PeerSettings>,
     pub(crate) session: SessionConfig,
     /// It came by itself, and ends with its connection.
@@ -129,6 +135,8 @@ pub(crate) async fn run(setup: PeerSetup) {
 
 struct Task {
     setup: PeerSetup,
+    /// How it is called in the log.
+    name: String,
     session: Session,
     links: Links,
     dial: Option<BoxFuture<'static, io::Result<TcpStream>>>,
@@ -161,6 +169,8 @@ enum Woken {
     Link(LinkEvent),
     /// BFD is another.
     Bfd,
+    /// It is elsewhere, or it is not known where.
+    Located,
     /// The owner has room.
     Room(Room),
     Timer,
@@ -172,6 +182,7 @@ impl Task {
         let seed = setup.key ^ u64::from(std::process::id()) << 32;
         let session = Session::new(setup.session.clone(), seed, Duration::ZERO);
         Self {
+            name: interface::shown(setup.address),
             setup,
             session,
             links: Links::default(),
@@ -225,12 +236,13 @@ impl Task {
         ];
         let until = until.into_iter().flatten().min();
         let (links, dial, room) = (&mut self.links, &mut self.dial, &mut self.room);
-        let bfd = &mut self.setup.bfd;
+        let (bfd, location) = (&mut self.setup.bfd, &mut self.setup.location);
         tokio::select! {
             biased;
             command = self.setup.commands.recv(), if !self.is_ending => Woken::Command(command),
             () = async { match until { Some(at) => sleep_until(at).await, None => pending().await } } => Woken::Timer,
             () = bfd_changed(bfd) => Woken::Bfd,
+            () = location_changed(location) => Woken::Located,
             stream = async { match dial { Some(dial) => dial.await, None => pending().await } } => Woken::Dialed(stream),
             event = poll_fn(|cx| links.poll_next(cx, may_read, buffer)) => Woken::Link(event),
             room = async { match room { Some(room) => room.await, None => pending().await } } => Woken::Room(room),
@@ -251,7 +263,7 @@ impl Task {
                         self.connected(now, stream, Side::Outgoing);
                     }
                     Err(why) => {
-                        tracing::debug!(peer = %self.setup.address, %why, "cannot connect");
+                        tracing::debug!(peer = %self.name, %why, "cannot connect");
                         self.dial_error = Some(self.dial_failure(&why));
                         self.session.handle(now, Input::ConnectFailed);
                     }
@@ -266,6 +278,7 @@ impl Task {
                 self.session.handle(now, Input::Closed { connection });
             }
             Woken::Bfd => self.bfd_changed(now),
+            Woken::Located => self.located(now),
             Woken::Link(LinkEvent::Wrote) => {}
             Woken::Room(room) => {
                 self.room = None;
@@ -297,13 +310,16 @@ impl Task {
                 self.links.abort_all();
             }
             Command::Accepted(stream) => {
-                let peer = self.setup.address;
+                let peer = &self.name;
                 if self.links.len() >= LINKS_MAX {
-                    tracing::debug!(%peer, "connection dropped: the neighbour has too many");
+                    tracing::debug!(peer, "connection dropped: the neighbour has too many");
                     return;
                 }
-                if let Err(why) = socket::tune_accepted(&stream, peer, &self.setup.settings) {
-                    tracing::debug!(%peer, %why, "an accepted connection cannot be set up");
+                let tuned = stream.peer_addr().and_then(|from| {
+                    socket::tune_accepted(&stream, from.ip().to_canonical(), &self.setup.settings)
+                });
+                if let Err(why) = tuned {
+                    tracing::debug!(peer, %why, "an accepted connection cannot be set up");
                     return;
                 }
                 self.connected(now, stream, Side::Incoming);
@@ -330,6 +346,23 @@ impl Task {
             // RFC 5882 section 4.3.2: BFD that outlives a restart tells that this is none. Routes that are kept for it go.
             self.pending.push(PeerEvent::Down { graceful: false });
         }
+    }
+
+    /// A link that is down, or gone, has taken its connections with it.
+    fn located(&mut self, now: Duration) {
+        let Some(location) = &mut self.setup.location else { return };
+        let address = location.borrow_and_update().address;
+        if address.is_none() {
+            for connection in self.links.ids() {
+                self.links.abort(connection);
+                self.session.handle(now, Input::Closed { connection });
+            }
+        }
+        // What is being opened goes to where it was.
+        if self.dial.is_some() {
+            self.connect();
+        }
+        self.pending.push(PeerEvent::Located(address.map(|address| *address.ip())));
     }
 
     fn bfd_status(&mut self) -> Option<BfdStatus> {
@@ -380,7 +413,7 @@ impl Task {
                 Output::Update(update) => self.pending.push(PeerEvent::Update(update)),
                 Output::Refresh(refresh) => self.pending.push(PeerEvent::Refresh(refresh)),
                 Output::StateChanged(state) => {
-                    tracing::debug!(peer = %self.setup.address, %state, "session changed its state");
+                    tracing::debug!(peer = %self.name, %state, "session changed its state");
                     self.pending.push(PeerEvent::State(shown_state(state)));
                 }
             }
@@ -389,9 +422,14 @@ impl Task {
 
     fn connect(&mut self) {
         let (address, settings) = (self.setup.address, self.setup.settings.clone());
+        let location = self.setup.location.clone();
         self.dial = Some(
             async move {
-                match timeout(CONNECT_TIMEOUT, socket::connect(address, &settings)).await {
+                let target = match location {
+                    None => SocketAddr::new(address, settings.transport.remote_port),
+                    Some(location) => until_located(location, settings.transport.remote_port).await?,
+                };
+                match timeout(CONNECT_TIMEOUT, socket::connect(target, &settings)).await {
                     Ok(result) => result,
                     Err(_late) => Err(io::ErrorKind::TimedOut.into()),
                 }
@@ -402,7 +440,7 @@ impl Task {
 
     fn went_up(&self, negotiated: &Negotiated) {
         let asn = negotiated.peer_as;
-        tracing::info!(peer = %self.setup.address, %asn, router_id = %negotiated.peer_id, "session established");
+        tracing::info!(peer = %self.name, %asn, router_id = %negotiated.peer_id, "session established");
         self.setup.status.send_modify(|status| {
             status.up_at = Some(SystemTime::now());
             status.agreement = Some(Agreement {
@@ -418,7 +456,7 @@ impl Task {
     }
 
     fn went_down(&self, cause: &DownCause) {
-        tracing::info!(peer = %self.setup.address, why = %cause, "session ended");
+        tracing::info!(peer = %self.name, why = %cause, "session ended");
         self.setup.status.send_modify(|status| {
             status.down_at = Some(SystemTime::now());
             status.agreement = None;
@@ -434,7 +472,7 @@ impl Task {
     fn drop_stalled(&mut self) {
         let is_stalled = self.stalls_at().is_some_and(|at| at <= Instant::now());
         if let Some(connection) = self.established.filter(|_| is_stalled) {
-            tracing::warn!(peer = %self.setup.address, "neighbour takes nothing of what we send: connection dropped");
+            tracing::warn!(peer = %self.name, "neighbour takes nothing of what we send: connection dropped");
             self.links.abort(connection);
             self.session.handle(self.started.elapsed(), Input::Closed { connection });
         }
@@ -466,6 +504,7 @@ impl Task {
 
     fn publish(&self) {
         let why = self.why();
+        let location = self.setup.location.as_ref().and_then(|location| location.borrow().address);
         let queued = self.established.map_or(0, |connection| self.links.queued_bytes(connection));
         let counters: Counters = *self.session.counters();
         let down = self.session.last_down().map(|down| &down.cause);
@@ -483,6 +522,7 @@ impl Task {
             status.sent = counters.sent;
             status.flaps = u32::try_from(counters.downs).unwrap_or(u32::MAX);
             status.queued_bytes = queued;
+            status.location = location;
             if status.why != why {
                 status.why = why;
             }
@@ -502,16 +542,20 @@ impl Task {
         let now = match (state, &self.dial_error) {
             (State::OpenSent, _) => Some(format!("waiting for its OPEN{}", self.distance_hint())),
             (State::OpenConfirm, _) => Some("waiting for its KEEPALIVE".to_owned()),
+            (_, None) if self.missing_why().is_some() => self.missing_why(),
+            (State::Idle, None) if last.is_some() => None,
             (_, Some(error)) => Some(error.clone()),
             (_, None) if self.setup.settings.transport.passive => {
                 let password =
                     self.setup.settings.password.as_ref().map_or("", |_| " with our auth-password");
                 Some(format!("waiting for it to connect{password} (passive-mode)"))
             }
-            (State::Idle, None) if last.is_some() => Some("pauses after a failure".to_owned()),
             _ => Some("connecting".to_owned()),
         };
-        let why = [now, last].into_iter().flatten().collect::<Vec<_>>().join("; last: ");
+        let why = match (now, last) {
+            (None, Some(last)) => format!("{last}; tries again {} s after that", self.pause_seconds()),
+            (now, last) => [now, last].into_iter().flatten().collect::<Vec<_>>().join("; last: "),
+        };
         match &self.setup.bfd {
             Some(bfd) if bfd.status.borrow().state != bfd::State::Up => {
                 format!("{why}; BFD: {}", *bfd.status.borrow())
@@ -520,14 +564,38 @@ impl Task {
         }
     }
 
+    /// Why it is not known where a neighbour on an interface is.
+    fn missing_why(&self) -> Option<String> {
+        let location = self.setup.location.as_ref()?.borrow();
+        location.address.is_none().then(|| location.why.clone())
+    }
+
+    /// Whole seconds of the pause; at least one, so that nobody reads that there is none.
+    fn pause_seconds(&self) -> u64 {
+        self.session.waits().unwrap_or_default().as_millis().div_ceil(1_000).max(1) as u64
+    }
+
     fn dial_failure(&mut self, why: &io::Error) -> String {
         let what = match why.kind() {
             io::ErrorKind::ConnectionRefused => "refused".to_owned(),
             io::ErrorKind::TimedOut => format!("without an answer{}", self.silence()),
+            io::ErrorKind::HostUnreachable => {
+                "failed: no route to host, or nobody there has this address".to_owned()
+            }
+            io::ErrorKind::NetworkUnreachable => "failed: the kernel has no route to it".to_owned(),
+            io::ErrorKind::AddrNotAvailable => {
+                let local = self.setup.settings.transport.local_address;
+                let local = local.map(|local| format!(" ({local})")).unwrap_or_default();
+                format!("failed: no interface has our address{local}: correct local-address")
+            }
             _ => format!("failed: {why}"),
         };
         let (address, port) = (self.setup.address, self.setup.settings.transport.remote_port);
-        format!("TCP to {} {what}", std::net::SocketAddr::new(address, port))
+        let located = self.setup.location.as_ref().and_then(|location| location.borrow().address);
+        match located {
+            Some(located) => format!("TCP to [{}%{}]:{port} {what}", located.ip(), self.name),
+            None => format!("TCP to {} {what}", SocketAddr::new(address, port)),
+        }
     }
 
     /// Why a neighbour may not answer, as far as can be told: who has another password drops segments without a word.
@@ -547,6 +615,25 @@ impl Task {
             0 => String::new(),
             least => format!("; what it sends may come with a TTL below {least} (ttl-security)"),
         }
+    }
+}
+
+/// Ends when it is known where a neighbour on an interface is.
+async fn until_located(mut location: watch::Receiver<Location>, port: u16) -> io::Result<SocketAddr> {
+    let found = location.wait_for(|location| location.address.is_some()).await;
+    let found = found.ok().and_then(|location| location.address);
+    let mut found = found.ok_or_else(|| io::Error::other("nobody looks for it any longer"))?;
+    found.set_port(port);
+    Ok(found.into())
+}
+
+async fn location_changed(location: &mut Option<watch::Receiver<Location>>) {
+    match location {
+        Some(location) => match location.changed().await {
+            Ok(()) => {}
+            Err(_gone) => pending().await,
+        },
+        None => pending().await,
     }
 }
 

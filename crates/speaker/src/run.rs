@@ -12,6 +12,7 @@ use crate::{
 };
 use isthmus_bgp::{Attributes, Prefix};
 use std::{
+    collections::BTreeMap,
     fs,
     future::Future,
     io,
@@ -41,7 +42,7 @@ pub enum RunError {
     #[error(transparent)]
     Listen(#[from] ListenError),
     /// The address for the API cannot be had.
-    #[error("cannot listen on {address} for GoBGP's API: is another speaker running there?")]
+    #[error("cannot listen on {address} for GoBGP's API")]
     Api {
         /// Which.
         address: SocketAddr,
@@ -61,6 +62,46 @@ pub enum RunError {
     /// The kernel's routes cannot be kept.
     #[error("cannot watch the kernel's routes")]
     Kernel(#[source] io::Error),
+}
+
+impl RunError {
+    fn cause(&self) -> &io::Error {
+        match self {
+            Self::Listen(listen) => &listen.source,
+            Self::Api { source, .. } | Self::Socket { source, .. } | Self::Kernel(source) => source,
+        }
+    }
+
+    /// Whether whoever started it may not do that.
+    pub fn is_forbidden(&self) -> bool {
+        self.cause().kind() == io::ErrorKind::PermissionDenied
+    }
+
+    /// What to do.
+    pub fn remedy(&self) -> String {
+        match (self, self.cause().kind()) {
+            (Self::Listen(listen), io::ErrorKind::PermissionDenied) => format!(
+                "start it as root, or with CAP_NET_BIND_SERVICE, or write a port above 1023 in place of {} ([global.config] port)",
+                listen.address.port()
+            ),
+            (Self::Listen(listen), io::ErrorKind::AddrInUse) => format!(
+                "`ss -ltnp sport = {}` shows which process has it: end that one, or write another port or local-address-list under [global.config]",
+                listen.address.port()
+            ),
+            (Self::Listen(_), io::ErrorKind::AddrNotAvailable) => {
+                "give the address to an interface first, or correct local-address-list under [global.config]"
+                    .to_owned()
+            }
+            (Self::Api { address, .. }, io::ErrorKind::AddrInUse) => format!(
+                "`isthmus bgp summary --api {address}` asks who is there; --api names another address, or with \"\" none"
+            ),
+            (Self::Api { .. }, _) => "name another address with --api, or \"\" for none".to_owned(),
+            (Self::Kernel(_), io::ErrorKind::PermissionDenied) => {
+                "start it as root, or with CAP_NET_ADMIN, or without --kernel-table".to_owned()
+            }
+            _ => String::new(),
+        }
+    }
 }
 
 /// Sets what the process logs.
@@ -115,7 +156,7 @@ pub async fn start(
     reloads: mpsc::Receiver<Config>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(Handle, impl Future<Output = ()>), RunError> {
-    let listeners = Listeners::open(&config.global.listen, &Required::of(&config))?;
+    let listeners = Listeners::open(&config.global.listen, &Required::of(&config, &BTreeMap::new()))?;
     let api = match options.api {
         None => None,
         Some(address) => {

@@ -57,9 +57,10 @@ pub(crate) fn bind(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Opens a connection to a neighbour.
-pub(crate) async fn connect(peer: IpAddr, settings: &PeerSettings) -> io::Result<TcpStream> {
+/// Opens a connection to a neighbour. To a link-local address, the scope says on which link.
+pub(crate) async fn connect(target: SocketAddr, settings: &PeerSettings) -> io::Result<TcpStream> {
     let transport = &settings.transport;
+    let peer = target.ip();
     let socket = if peer.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     let raw = SockRef::from(&socket);
     if let Some(interface) = &transport.bind_interface {
@@ -75,7 +76,7 @@ pub(crate) async fn connect(peer: IpAddr, settings: &PeerSettings) -> io::Result
         socket.set_reuseaddr(true)?;
         socket.bind(SocketAddr::new(transport.local_address.unwrap_or(any), transport.local_port))?;
     }
-    let stream = socket.connect(SocketAddr::new(peer, transport.remote_port)).await?;
+    let stream = socket.connect(target).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -160,7 +161,7 @@ mod tests {
         let listener = tokio::net::TcpListener::from_std(listener.into()).unwrap();
         let port = listener.local_addr().unwrap().port();
         let settings = settings(65_001, &format!("[neighbors.transport.config]\nremote-port = {port}\n"));
-        let connected = connect("127.0.0.1".parse().unwrap(), &settings);
+        let connected = connect(SocketAddr::new("127.0.0.1".parse().unwrap(), port), &settings);
         let (connected, accepted) = tokio::join!(connected, listener.accept());
         let (connected, (accepted, from)) = (connected.unwrap(), accepted.unwrap());
         tune_accepted(&accepted, from.ip(), &settings).unwrap();

@@ -1,13 +1,21 @@
-//! Socket options that no crate sets for us: keys of TCP MD5 (RFC 2385) and the least TTL (RFC 5082). The only module of
-//! this crate with `unsafe`, in one place.
+//! What no crate does for us without `unsafe`, in the only module of this crate that has some: keys of TCP MD5 (RFC 2385),
+//! the least TTL (RFC 5082), and waiting for sockets that tokio does not know.
 
 use ipnet::IpNet;
 use std::{
     ffi::c_int,
     io,
     net::IpAddr,
-    os::fd::{AsRawFd, BorrowedFd},
+    os::fd::{AsRawFd, BorrowedFd, OwnedFd},
 };
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Waits for a descriptor of any kind.
+pub(crate) fn waited_for(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is open until it is dropped, is the same all the time, and who owns it cannot be had out
+    // of what is returned but by dropping that, which ends the registration first.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
 
 /// Longest password of TCP MD5 (`TCP_MD5SIG_MAXKEYLEN` of `linux/tcp.h`).
 pub(crate) const MD5_PASSWORD_BYTES_MAX: usize = libc::TCP_MD5SIG_MAXKEYLEN;

@@ -5,7 +5,7 @@ use isthmus_bgp::{
     Asn, Attributes, Family, PathId, Prefix, RouterId, session::MessageCounts, wire::Capability,
 };
 use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -96,6 +96,8 @@ pub struct PeerStatus {
     pub why: String,
     /// Bytes that wait to be sent.
     pub queued_bytes: usize,
+    /// Where a neighbour on an interface was found, with the number of the link; the port is 0.
+    pub location: Option<SocketAddrV6>,
 }
 
 /// Routes of one family of a neighbour.
@@ -114,7 +116,7 @@ pub struct FamilyCounts {
 /// A neighbour.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerView {
-    /// Its address.
+    /// Its address, or what names it if it is on an interface ([`crate::interface`]).
     pub address: IpAddr,
     /// What is set for it.
     pub settings: Arc<PeerSettings>,

@@ -140,6 +140,38 @@ async fn neighbours_have_the_numbers_of_version_4() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn bfd_of_a_neighbour_is_taken_shown_and_taken_away() {
+    let (mut client, _stop) = start().await;
+    let conf = proto::PeerConf {
+        neighbor_address: "192.0.2.9".to_owned(),
+        peer_asn: 65_009,
+        admin_down: true,
+        ..Default::default()
+    };
+    let bfd =
+        proto::BfdPeerConfig { enabled: true, desired_minimum_tx_interval: 300_000, ..Default::default() };
+    let peer = api::Peer { conf: Some(conf.clone()), bfd: Some(bfd), ..api::Peer::default() };
+    client.add_peer(api::AddPeerRequest { peer: Some(peer) }).await.unwrap();
+    let whole = proto::BfdPeerConfig {
+        port: 3_784,
+        required_minimum_receive: 1_000_000,
+        detection_multiplier: 3,
+        ..bfd
+    };
+    for (said, expected) in
+        [(None, whole), (Some(proto::BfdPeerConfig::default()), proto::BfdPeerConfig::default())]
+    {
+        // Who says nothing of BFD leaves it as it is.
+        let peer = api::Peer { conf: Some(conf.clone()), bfd: said, ..api::Peer::default() };
+        let request = api::UpdatePeerRequest { peer: Some(peer), do_soft_reset_in: false };
+        client.update_peer(request).await.unwrap();
+        let mut answers = client.list_peer(proto::ListPeerRequest::default()).await.unwrap().into_inner();
+        let shown = answers.message().await.unwrap().unwrap().peer.unwrap();
+        assert_eq!(shown.bfd, Some(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sets_and_statements_have_the_numbers_of_version_4() {
     let (mut client, _stop) = start().await;
     // DEFINED_TYPE_COMMUNITY.

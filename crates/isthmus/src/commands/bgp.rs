@@ -1,25 +1,27 @@
 //! `isthmus bgp`: a speaker of its own, and what it knows.
 
+mod summary;
 mod why;
 
-use super::{Session, node::span};
+use super::{Session, daemon, node::span};
 use crate::{
     failure::{Exit, Failure},
     logging::{self, LogFormat},
+    names::distance,
     output::{Column, OutputArgs, View},
 };
 use isthmus_speaker::{
-    Client, ClientError, Config, Family, KernelRoutes, Options,
+    Client, ClientError, Config, Family, KernelRoutes, Options, RunError,
     client::{Direction, Route, RoutesAsked},
-    gobgp::proto::{self, peer_state::AdminState, peer_state::SessionState},
+    interface,
 };
 use serde::Serialize;
 use std::{
     fs, future,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
 };
+use summary::{Neighbor, now_unix};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -44,23 +46,14 @@ pub enum BgpCommand {
     /// Runs a speaker or route reflector with GoBGP's configuration, in the foreground.
     Run(RunArgs),
     /// Shows all neighbours, and why a session is not up.
-    #[command(
-        after_help = "Examples:\n  isthmus bgp summary\n  isthmus bgp summary -o json --api 192.0.2.1:50051"
-    )]
-    Summary {
-        /// Which speaker.
-        #[command(flatten)]
-        speaker: SpeakerArgs,
-        /// Form of the output.
-        #[command(flatten)]
-        output: OutputArgs,
-    },
+    Summary(summary::SummaryArgs),
     /// Shows one neighbour.
     #[command(
         after_help = "Examples:\n  isthmus bgp neighbor 192.0.2.2\n  isthmus bgp neighbor 192.0.2.2 -o json"
     )]
     Neighbor {
-        /// Its address.
+        /// Its address, or the interface that it is on.
+        #[arg(value_name = "NEIGHBOR", value_parser = neighbor)]
         address: IpAddr,
         /// Which speaker.
         #[command(flatten)]
@@ -81,7 +74,8 @@ pub enum BgpCommand {
         after_help = "Examples:\n  isthmus bgp reset 192.0.2.2 --soft\n  isthmus bgp reset 192.0.2.2 --text maintenance"
     )]
     Reset {
-        /// Address of the neighbour.
+        /// Address of the neighbour, or the interface that it is on.
+        #[arg(value_name = "NEIGHBOR", value_parser = neighbor)]
         address: IpAddr,
         /// Keeps the session up.
         #[arg(long)]
@@ -159,10 +153,10 @@ pub struct RoutesArgs {
     #[arg(long, requires = "prefix")]
     longer: bool,
     /// What this neighbour sent, also what was refused.
-    #[arg(long, value_name = "ADDRESS", conflicts_with = "to")]
+    #[arg(long, value_name = "NEIGHBOR", value_parser = neighbor, conflicts_with = "to")]
     from: Option<IpAddr>,
     /// What this neighbour was sent.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "NEIGHBOR", value_parser = neighbor)]
     to: Option<IpAddr>,
     /// IPv6 routes.
     #[arg(short = '6', long)]
@@ -185,26 +179,55 @@ pub fn run(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure> 
 async fn ask(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure> {
     match command {
         BgpCommand::Run(_) | BgpCommand::Peer(_) => Ok(Exit::Yes),
-        BgpCommand::Summary { speaker, output } => summary(&speaker, &output, session).await,
+        BgpCommand::Summary(args) => summary::run(&args, session).await,
         BgpCommand::Neighbor { address, speaker, output } => {
             let mut client = speaker.client().await?;
             let global = client.global().await.map_err(refused)?;
             let peers = client.peers(Some(address)).await.map_err(refused)?;
             let Some(peer) = peers.first() else {
-                let text = format!("there is no neighbour {address}");
-                return Err(Failure::usage(text, "isthmus bgp summary lists all of them"));
+                return Err(no_neighbor(&mut client, address).await);
             };
-            neighbors().show(&mut *session.out, &output, Neighbor::of(&global, peer))?;
+            summary::neighbors().show(&mut *session.out, &output, Neighbor::of(&global, peer))?;
             Ok(Exit::Yes)
         }
         BgpCommand::Routes(args) => routes(args, session).await,
         BgpCommand::Why(args) => why::run(args, session).await,
         BgpCommand::Reset { address, soft, text, speaker } => {
-            speaker.client().await?.reset(address, soft, &text).await.map_err(refused)?;
-            session.done(&format!("session with {address} {}", if soft { "refreshed" } else { "reset" }), "");
+            let mut client = speaker.client().await?;
+            if let Err(why) = client.reset(address, soft, &text).await {
+                return Err(refused_about(&mut client, Some(address), why).await);
+            }
+            let name = interface::shown(address);
+            session.done(&format!("session with {name} {}", if soft { "refreshed" } else { "reset" }), "");
             Ok(Exit::Yes)
         }
     }
+}
+
+/// A refusal of what was asked about a neighbour: most often there is none with this address.
+async fn refused_about(client: &mut Client, address: Option<IpAddr>, error: ClientError) -> Failure {
+    match (address, &error) {
+        (Some(address), ClientError::Refused { is_missing: true, .. }) => no_neighbor(client, address).await,
+        _ => refused(error),
+    }
+}
+
+/// Nobody has this address; says who has one like it.
+async fn no_neighbor(client: &mut Client, address: IpAddr) -> Failure {
+    let address = interface::shown(address);
+    let known = client.peers(None).await.unwrap_or_default();
+    let known = known.iter().filter_map(|peer| Some(summary::name(peer.conf.as_ref()?).to_owned()));
+    let help = match nearest(&address, known) {
+        Some(near) => format!("did you mean {near}? isthmus bgp summary lists all of them"),
+        None => "isthmus bgp summary lists all of them".to_owned(),
+    };
+    Failure::new(Exit::Usage, "ISE-0702", format!("there is no neighbour {address}"), help)
+}
+
+/// The word that is most like another one, if any is like it at all.
+fn nearest(word: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    let best = known.map(|known| (distance(&known, word), known)).min()?;
+    (best.0 <= 1 + word.len() / 5).then_some(best.1)
 }
 
 fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
@@ -241,13 +264,26 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
         ..Options::default()
     };
     let file = args.config.clone();
-    super::daemon::until_signal("bgp", |stop| async move {
+    let run = |stop| async move {
         let (reloads_in, reloads) = mpsc::channel(1);
         let reading = tokio::spawn(reload(file, reloads_in));
         let ended = isthmus_speaker::run(config, options, reloads, stop).await;
         reading.abort();
         ended
-    })
+    };
+    daemon::until_signal_or(run, not_started)
+}
+
+fn not_started(error: &RunError) -> Failure {
+    let exit = if error.is_forbidden() { Exit::Forbidden } else { Exit::No };
+    let text = format!("the speaker cannot start: {}", daemon::with_causes(error));
+    Failure::new(exit, "ISE-0703", text, error.remedy())
+}
+
+/// A neighbour's address, or the interface that it is on.
+fn neighbor(text: &str) -> Result<IpAddr, String> {
+    interface::read(text)
+        .ok_or_else(|| "write a neighbour's address, or the interface that it is on".to_owned())
 }
 
 /// A table of the kernel (linux/rtnetlink.h): 254 is `main`, 255 holds the host's own addresses.
@@ -311,134 +347,6 @@ async fn reload(file: PathBuf, reloads: mpsc::Sender<Config>) {
     }
 }
 
-/// A neighbour, as it is printed.
-#[derive(Debug, Serialize)]
-struct Neighbor {
-    local_as: u32,
-    address: String,
-    /// 0: any, and none is known yet.
-    peer_as: u32,
-    router_id: String,
-    state: String,
-    /// In this state of being up or down, in seconds; `None`: it was never up.
-    for_seconds: Option<u64>,
-    received: u64,
-    accepted: u64,
-    sent: u64,
-    why: String,
-    /// Empty where it is not configured.
-    bfd: String,
-    description: String,
-    peer_group: String,
-    local_address: String,
-    hold_seconds: u64,
-    keepalive_seconds: u64,
-    reflector_client: bool,
-    flaps: u32,
-    messages_received: u64,
-    messages_sent: u64,
-    #[serde(skip)]
-    is_wanted: bool,
-}
-
-impl Neighbor {
-    fn of(global: &proto::Global, peer: &proto::Peer) -> Self {
-        let (conf, state) = (peer.conf.clone().unwrap_or_default(), peer.state.clone().unwrap_or_default());
-        let times = peer.timers.unwrap_or_default().state.unwrap_or_default();
-        let transport = peer.transport.clone().unwrap_or_default();
-        let messages = state.messages.unwrap_or_default();
-        let is_up = state.session_state() == SessionState::Established;
-        let since = if is_up { times.uptime } else { times.downtime };
-        let sum = |of: fn(&proto::AfiSafiState) -> u64| {
-            peer.afi_safis.iter().filter_map(|one| one.state.as_ref()).map(of).sum()
-        };
-        Self {
-            local_as: if conf.local_asn == 0 { global.asn } else { conf.local_asn },
-            address: conf.neighbor_address,
-            peer_as: state.peer_asn,
-            state: state_name(&state).to_owned(),
-            for_seconds: since
-                .map(|since| now_unix().saturating_sub(u64::try_from(since.seconds).unwrap_or_default())),
-            received: sum(|state| state.received),
-            accepted: sum(|state| state.accepted),
-            sent: sum(|state| state.advertised),
-            description: conf.description,
-            peer_group: conf.peer_group,
-            local_address: transport.local_address,
-            hold_seconds: times.negotiated_hold_time,
-            keepalive_seconds: times.keepalive_interval,
-            reflector_client: peer
-                .route_reflector
-                .as_ref()
-                .is_some_and(|reflector| reflector.route_reflector_client),
-            flaps: state.flops,
-            messages_received: messages.received.unwrap_or_default().total,
-            messages_sent: messages.sent.unwrap_or_default().total,
-            is_wanted: state.admin_state() != AdminState::Down,
-            router_id: state.router_id,
-            why: state.why,
-            bfd: state.bfd,
-        }
-    }
-}
-
-fn now_unix() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map(|now| now.as_secs()).unwrap_or_default()
-}
-
-fn state_name(state: &proto::PeerState) -> &'static str {
-    match (state.admin_state(), state.session_state()) {
-        (AdminState::Down, _) => "Idle(Admin)",
-        (AdminState::PfxCt, _) => "Idle(PfxCt)",
-        (_, SessionState::Unknown) => "Unknown",
-        (_, SessionState::Idle) => "Idle",
-        (_, SessionState::Connect) => "Connect",
-        (_, SessionState::Active) => "Active",
-        (_, SessionState::Opensent) => "OpenSent",
-        (_, SessionState::Openconfirm) => "OpenConfirm",
-        (_, SessionState::Established) => "Established",
-    }
-}
-
-fn neighbors() -> View<Neighbor> {
-    View {
-        columns: vec![
-            Column::new("LOCAL AS", |row: &Neighbor| row.local_as.to_string()),
-            Column::new("PEER", |row| row.address.clone()),
-            Column::new(
-                "AS",
-                |row| if row.peer_as == 0 { "any".to_owned() } else { row.peer_as.to_string() },
-            ),
-            Column::new("STATE", |row| row.state.clone()),
-            Column::new("FOR", |row| row.for_seconds.map_or_else(|| "never".to_owned(), span)),
-            Column::new("RECV/ACCEPT/SENT", |row| format!("{}/{}/{}", row.received, row.accepted, row.sent)),
-            Column::new("WHY", |row| row.why.clone()),
-            Column::wide("ROUTER ID", |row| row.router_id.clone()),
-            Column::wide("LOCAL ADDRESS", |row| row.local_address.clone()),
-            Column::wide("HOLD", |row| format!("{}s", row.hold_seconds)),
-            Column::wide("KEEPALIVE", |row| format!("{}s", row.keepalive_seconds)),
-            Column::wide("CLIENT", |row| if row.reflector_client { "yes" } else { "no" }.to_owned()),
-            Column::wide("FLAPS", |row| row.flaps.to_string()),
-            Column::wide("MESSAGES IN/OUT", |row| format!("{}/{}", row.messages_received, row.messages_sent)),
-            Column::wide("BFD", |row| row.bfd.clone()),
-            Column::wide("GROUP", |row| row.peer_group.clone()),
-            Column::wide("DESCRIPTION", |row| row.description.clone()),
-        ],
-        name: |row| row.address.clone(),
-    }
-}
-
-/// Yes if every session is up that shall be.
-async fn summary(speaker: &SpeakerArgs, output: &OutputArgs, session: &mut Session) -> Result<Exit, Failure> {
-    let mut client = speaker.client().await?;
-    let global = client.global().await.map_err(refused)?;
-    let peers = client.peers(None).await.map_err(refused)?;
-    let rows: Vec<Neighbor> = peers.iter().map(|peer| Neighbor::of(&global, peer)).collect();
-    let is_well = rows.iter().all(|row| row.state == "Established" || !row.is_wanted);
-    neighbors().list(&mut *session.out, output, rows)?;
-    Ok(if is_well { Exit::Yes } else { Exit::No })
-}
-
 /// A route, as it is printed.
 #[derive(Debug, Serialize)]
 #[expect(clippy::struct_excessive_bools, reason = "marks that are printed beside a route, each for itself")]
@@ -447,8 +355,8 @@ struct Row {
     best: bool,
     filtered: bool,
     stale: bool,
-    /// `null`: the speaker's own.
-    from: Option<IpAddr>,
+    /// A neighbour's address, or the interface that it is on; `null`: the speaker's own.
+    from: Option<String>,
     external: bool,
     /// `null`: the speaker itself.
     next_hop: Option<IpAddr>,
@@ -472,7 +380,7 @@ impl From<Route> for Row {
             best: route.best,
             filtered: route.filtered,
             stale: route.stale,
-            from: route.neighbor,
+            from: route.neighbor.map(interface::shown),
             external: route.external,
             next_hop: attributes.next_hop.map(|next_hop| next_hop.address()),
             as_path: attributes.as_path.to_string(),
@@ -498,10 +406,43 @@ async fn routes(args: RoutesArgs, session: &mut Session) -> Result<Exit, Failure
     let asked = RoutesAsked { neighbor, family, prefix: args.prefix, longer: args.longer };
     let mut rows = Vec::new();
     let mut client = args.speaker.client().await?;
-    client.routes(&asked, |route| rows.push(Row::from(route))).await.map_err(refused)?;
+    if let Err(why) = client.routes(&asked, |route| rows.push(Row::from(route))).await {
+        return Err(refused_about(&mut client, args.from.or(args.to), why).await);
+    }
     let found = !rows.is_empty();
+    if !found {
+        session.tell(&no_routes(&asked));
+    }
     route_view().list(&mut *session.out, &args.output, rows)?;
     Ok(if found || asked.prefix.is_none() { Exit::Yes } else { Exit::No })
+}
+
+/// What to look at where no route is shown.
+fn no_routes(asked: &RoutesAsked) -> String {
+    let other = match asked.family {
+        Family::Ipv4Unicast => "-6 shows those of IPv6",
+        Family::Ipv6Unicast => "without -6 those of IPv4 are shown",
+    };
+    let what = match &asked.prefix {
+        Some(prefix) => format!("route to {prefix}"),
+        None => format!("routes of {}", asked.family),
+    };
+    let neighbor = asked.neighbor.map(|(address, direction)| (interface::shown(address), direction));
+    match (neighbor, &asked.prefix) {
+        (Some((address, Direction::In)), _) => {
+            format!("{address} sent no {what}: isthmus bgp neighbor {address} shows its session; {other}")
+        }
+        (Some((address, Direction::Out)), _) => format!(
+            "{address} was sent no {what}: isthmus bgp why PREFIX --peer {address} says why one is not; {other}"
+        ),
+        (None, Some(_)) if asked.longer => format!("there is no {what}, nor to what is within it"),
+        (None, Some(prefix)) => {
+            format!(
+                "there is no {what}: isthmus bgp why {prefix} also shows paths that cannot be used; --longer shows what is within it"
+            )
+        }
+        (None, None) => format!("there are no {what}: isthmus bgp summary shows the sessions; {other}"),
+    }
 }
 
 fn route_view() -> View<Row> {
@@ -512,9 +453,7 @@ fn route_view() -> View<Row> {
             Column::new("NEXT HOP", |row| {
                 row.next_hop.map_or_else(|| "self".to_owned(), |address| address.to_string())
             }),
-            Column::new("FROM", |row| {
-                row.from.map_or_else(|| "local".to_owned(), |address| address.to_string())
-            }),
+            Column::new("FROM", |row| row.from.clone().unwrap_or_else(|| "local".to_owned())),
             Column::new("AS PATH", |row| row.as_path.clone()),
             Column::new("PREF", |row| row.local_pref.map(|pref| pref.to_string()).unwrap_or_default()),
             Column::new("MED", |row| row.med.map(|med| med.to_string()).unwrap_or_default()),
@@ -537,15 +476,11 @@ fn mark(row: &Row) -> String {
 
 #[expect(clippy::needless_pass_by_value, reason = "what map_err gives it")]
 fn refused(error: ClientError) -> Failure {
-    let mut text = error.to_string();
+    let text = error.to_string();
     match &error {
         ClientError::Address(_) => Failure::usage(text, format!("--api {API}")),
-        ClientError::Unreachable { source, .. } => {
-            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&**source);
-            while let Some(why) = cause {
-                text = format!("{text}: {why}");
-                cause = why.source();
-            }
+        ClientError::Unreachable { .. } => {
+            let text = daemon::with_causes(&error);
             let help = "start one (isthmus bgp run -c FILE), or name another with --api or ISTHMUS_BGP_API";
             Failure::new(Exit::Unreachable, "ISE-0701", text, help)
         }

@@ -288,13 +288,24 @@ where
     F: Future<Output = Result<(), E>>,
     E: Error + 'static,
 {
+    until_signal_or(daemon, |error| started(what, error))
+}
+
+/// Runs a daemon until SIGTERM or SIGINT; `told` says why it did not start.
+pub(super) fn until_signal_or<F, E>(
+    daemon: impl FnOnce(Stop) -> F,
+    told: impl FnOnce(&E) -> Failure,
+) -> Result<Exit, Failure>
+where
+    F: Future<Output = Result<(), E>>,
+{
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime =
         runtime.map_err(|why| Failure::usage(format!("the event loop cannot be started: {why}"), ""))?;
     runtime.block_on(async {
         let stop =
             stop().map_err(|why| Failure::usage(format!("signals cannot be waited for: {why}"), ""))?;
-        daemon(stop).await.map_err(|error| started(what, &error))
+        daemon(stop).await.map_err(|error| told(&error))
     })?;
     Ok(Exit::Yes)
 }
@@ -314,7 +325,7 @@ fn stop() -> io::Result<Stop> {
 }
 
 /// An error with all its causes.
-fn started(what: &str, error: &(dyn Error + 'static)) -> Failure {
+pub(super) fn with_causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -324,6 +335,11 @@ fn started(what: &str, error: &(dyn Error + 'static)) -> Failure {
         }
         source = cause.source();
     }
+    text
+}
+
+fn started(what: &str, error: &(dyn Error + 'static)) -> Failure {
+    let text = with_causes(error);
     let (code, text) = coded(&text);
     let code = code.unwrap_or("ISE-0608");
     Failure::new(Exit::No, code, format!("{what}: {text}"), format!("isthmus help {code}"))

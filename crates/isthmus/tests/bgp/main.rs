@@ -9,6 +9,7 @@ mod kernel;
 mod rig;
 mod secured;
 mod stock_client;
+mod unnumbered;
 mod why;
 
 use rig::{Daemon, Rig};

@@ -109,6 +109,20 @@ impl Rig {
         Stream { child, file }
     }
 
+    /// Our own commands in their namespace.
+    pub(crate) fn isthmus_there(&self, line: &str) -> String {
+        run(&self.theirs, env!("CARGO_BIN_EXE_isthmus"), line)
+    }
+
+    /// FRR's shell, one command.
+    pub(crate) fn vtysh(&self, line: &str) -> String {
+        let directory = self.directory.path().join("frr");
+        let mut asked = Command::new("vtysh");
+        asked.arg("--vty_socket").arg(&directory).args(["-d", "bgpd", "-c", line]);
+        let output = asked.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
     pub(crate) fn isthmus(&self, line: &str) -> String {
         run(&self.ours, env!("CARGO_BIN_EXE_isthmus"), line)
     }
@@ -231,6 +245,48 @@ impl Daemon {
         args.extend(more);
         args.push("-c");
         Self::start(rig, &rig.ours, "isthmus", env!("CARGO_BIN_EXE_isthmus"), &args, text)
+    }
+
+    /// A second speaker of ours, in their namespace.
+    pub(crate) fn isthmus_there(rig: &Rig, text: &str) -> Self {
+        let args = ["bgp", "run", "--log", "info,isthmus_speaker=debug", "--log-format", "text", "-c"];
+        Self::start(rig, &rig.theirs, "there", env!("CARGO_BIN_EXE_isthmus"), &args, text)
+    }
+
+    /// zebra and bgpd.
+    pub(crate) fn frr(rig: &Rig, text: &str) -> [Self; 2] {
+        let directory = rig.directory.path().join("frr");
+        fs::create_dir(&directory).unwrap();
+        sh(&format!("chmod 755 {}; chown frr:frr {}", rig.directory.path().display(), directory.display()));
+        let directory = directory.to_str().unwrap();
+        let zebra = format!("{directory}/zserv.api");
+        let run = |name: &str, text: &str| {
+            let (program, pid) = (format!("/usr/lib/frr/{name}"), format!("{directory}/{name}.pid"));
+            let args = [
+                "-u",
+                "frr",
+                "-g",
+                "frr",
+                "-A",
+                "127.0.0.1",
+                "-P",
+                "0",
+                "--log",
+                "stdout",
+                "--vty_socket",
+                directory,
+                "-z",
+                &zebra,
+                "-i",
+                &pid,
+                "-f",
+            ];
+            Self::start(rig, &rig.theirs, name, &program, &args, text)
+        };
+        let first = run("zebra", "");
+        let there = wait(|| fs::exists(&zebra).unwrap().to_string(), |there| there == "true");
+        assert!(there.is_ok(), "zebra does not listen");
+        [first, run("bgpd", text)]
     }
 
     pub(crate) fn bird(rig: &Rig, text: &str) -> Self {

@@ -4,6 +4,7 @@
 //! Neighbours and groups are also kept as they were written: a change of a group is read once more for its members.
 
 use super::{Config, DynamicNeighbor, Fault, PeerSettings};
+use crate::interface;
 use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -48,8 +49,7 @@ impl Written {
             }
         }
         for table in tables("neighbors") {
-            let address = text_of(table, "neighbor-address").and_then(|text| text.parse().ok());
-            if let Some(address) = address {
+            if let Some(address) = neighbor_of(table) {
                 written.neighbors.insert(address, WrittenNeighbor::of(table));
             }
         }
@@ -66,6 +66,14 @@ impl Written {
 impl WrittenNeighbor {
     fn of(table: &Value) -> Self {
         Self { group: text_of(table, "peer-group").map(str::to_owned), table: table.to_string() }
+    }
+}
+
+/// What a neighbour's table says that it is known by.
+fn neighbor_of(table: &Value) -> Option<IpAddr> {
+    match text_of(table, "neighbor-interface") {
+        Some(name) => interface::neighbor_on(name),
+        None => text_of(table, "neighbor-address")?.parse().ok(),
     }
 }
 
@@ -106,19 +114,20 @@ impl Config {
     /// [`ChangeError`]; nothing was changed.
     pub(crate) fn set_neighbor(&mut self, table: Table, replace: bool) -> Result<IpAddr, ChangeError> {
         let mut table = Value::Table(table);
-        let address = text_of(&table, "neighbor-address").and_then(|text| text.parse::<IpAddr>().ok());
+        let address = neighbor_of(&table);
         match address.map(|address| (address, self.neighbors.contains_key(&address))) {
             Some((address, true)) if !replace => {
-                let name = format!("a neighbour {address}");
+                let name = format!("a neighbour {}", interface::shown(address));
                 return Err(ChangeError::Exists(name, "update it, or delete it first"));
             }
             Some((address, false)) if replace => {
-                return Err(ChangeError::Missing(format!("neighbour {address}")));
+                return Err(ChangeError::Missing(format!("neighbour {}", interface::shown(address))));
             }
             _ => {}
         }
-        if let Some(address) = address.filter(|_| replace) {
-            self.keep_hidden(address, &mut table);
+        let before = address.filter(|_| replace).and_then(|address| self.written.neighbors.get(&address));
+        if let Some(before) = before {
+            keep_hidden(&before.table, &mut table, HIDDEN_OF_NEIGHBORS);
         }
         let read = self.read_some([], [&table], [])?;
         let Some((address, settings)) = read.neighbors.into_iter().next() else {
@@ -129,32 +138,17 @@ impl Config {
         Ok(address)
     }
 
-    /// What the API does not show, whoever changes something else cannot send back: the password, and BFD.
-    fn keep_hidden(&self, address: IpAddr, table: &mut Value) {
-        let Some(before) = self.written.neighbors.get(&address) else { return };
-        let Ok(before) = format!("t = {}", before.table).parse::<Table>() else { return };
-        let Some(before) = before.get("t") else { return };
-        let password = before.get("config").and_then(|config| config.get("auth-password"));
-        let config = table.get_mut("config").and_then(Value::as_table_mut);
-        if let (Some(password), Some(config)) = (password, config) {
-            config.entry("auth-password").or_insert(password.clone());
-        }
-        if let (Some(bfd), Some(table)) = (before.get("bfd"), table.as_table_mut()) {
-            table.entry("bfd").or_insert(bfd.clone());
-        }
-    }
-
     /// Takes a neighbour away.
     pub(crate) fn remove_neighbor(&mut self, address: IpAddr) -> Result<(), ChangeError> {
         let removed = self.neighbors.remove(&address);
-        removed.ok_or_else(|| ChangeError::Missing(format!("neighbour {address}")))?;
+        removed.ok_or_else(|| ChangeError::Missing(format!("neighbour {}", interface::shown(address))))?;
         self.written.neighbors.remove(&address);
         Ok(())
     }
 
     /// Adds a group as if `table` stood under `[[peer-groups]]`, or with `replace` changes one and its members.
     pub(crate) fn set_group(&mut self, table: Table, replace: bool) -> Result<(), ChangeError> {
-        let table = Value::Table(table);
+        let mut table = Value::Table(table);
         let Some(name) = text_of(&table, "peer-group-name").map(str::to_owned) else {
             return Err(ChangeError::fault(
                 "peer-groups.config.peer-group-name",
@@ -168,6 +162,9 @@ impl Config {
             }
             false if replace => return Err(ChangeError::Missing(format!("peer group \"{name}\""))),
             _ => {}
+        }
+        if let Some(before) = self.written.groups.get(&name) {
+            keep_hidden(before, &mut table, HIDDEN_OF_GROUPS);
         }
         let mut changed = self.clone();
         changed.written.groups.insert(name.clone(), table.to_string());
@@ -184,7 +181,7 @@ impl Config {
             return Err(ChangeError::Missing(format!("peer group \"{name}\"")));
         }
         let member = self.neighbors.iter().find(|(_, settings)| settings.peer_group.as_deref() == Some(name));
-        let member = member.map(|(address, _)| address.to_string());
+        let member = member.map(|(address, _)| interface::shown(*address));
         let range =
             self.dynamic_neighbors.iter().find(|range| range.settings.peer_group.as_deref() == Some(name));
         if let Some(member) = member.or_else(|| range.map(|range| range.prefix.to_string())) {
@@ -329,6 +326,43 @@ impl Config {
     }
 }
 
+/// Keys that a change through the API leaves as they were unless it says something of them: passwords are shown to nobody,
+/// version 3 knows no BFD, and for the rest there are no messages.
+const HIDDEN_OF_NEIGHBORS: &[&[&str]] =
+    &[&["config", "auth-password"], &["config", "peer-type"], &["bfd"], &["transport", "config", "ttl"]];
+const HIDDEN_OF_GROUPS: &[&[&str]] = &[
+    &["config", "auth-password"],
+    &["config", "peer-type"],
+    &["bfd"],
+    &["transport", "config", "ttl"],
+    &["as-path-options"],
+];
+
+/// Whoever changes something else cannot send back what the API does not show.
+fn keep_hidden(before: &str, table: &mut Value, hidden: &[&[&str]]) {
+    let Ok(before) = format!("t = {before}").parse::<Table>() else { return };
+    let (Some(before), Some(table)) = (before.get("t"), table.as_table_mut()) else { return };
+    for path in hidden {
+        keep(before, table, path);
+    }
+}
+
+fn keep(before: &Value, table: &mut Table, path: &[&str]) {
+    let Some((key, rest)) = path.split_first() else { return };
+    let Some(before) = before.get(key) else { return };
+    if rest.is_empty() {
+        table.entry(*key).or_insert_with(|| before.clone());
+        return;
+    }
+    let mut within = table.remove(*key).unwrap_or_else(|| Table::new().into());
+    if let Some(table) = within.as_table_mut() {
+        keep(before, table, rest);
+    }
+    if within.as_table().is_none_or(|table| !table.is_empty()) {
+        table.insert((*key).to_owned(), within);
+    }
+}
+
 fn is_passive(table: &str) -> bool {
     let table: Option<Table> = format!("t = {table}").parse().ok();
     let passive =
@@ -410,6 +444,34 @@ mod tests {
         assert!(settings.bfd.is_some());
         let unknown = "config = { neighbor-address = \"192.0.2.9\", peer-as = 65009 }";
         assert!(matches!(config.set_neighbor(table(unknown), true), Err(ChangeError::Missing(_))));
+    }
+
+    #[test]
+    fn a_change_keeps_what_has_no_message_and_takes_what_it_says() {
+        let file = file(&format!(
+            "{}[neighbors.transport.config]\nttl = 9\n",
+            FILE.replace(
+                "[peer-groups.timers",
+                "auth-password = \"shared\"\n[peer-groups.bfd.config]\nenabled = true\n\
+                [peer-groups.as-path-options.config]\nallow-own-as = 3\n[peer-groups.timers"
+            )
+        ));
+        let mut config = file.clone();
+        config.set_group(table("config = { peer-group-name = \"racks\", peer-as = 65003 }"), true).unwrap();
+        let (_, group) = &config.groups()[0];
+        assert_eq!((group.peer_as, group.allow_own_as), (Some(65_003), 3));
+        assert_eq!(group.password.as_ref().unwrap().0, "shared");
+        assert!(group.bfd.is_some());
+        let off = "config = { peer-group-name = \"racks\" }\nbfd.config.enabled = false";
+        config.set_group(table(off), true).unwrap();
+        assert_eq!(config.groups()[0].1.bfd, None, "what it says counts");
+        let changed = "config = { neighbor-address = \"192.0.2.2\" }\ntransport.config.passive-mode = true";
+        config.set_neighbor(table(changed), true).unwrap();
+        let settings = &config.neighbors[&address("192.0.2.2")];
+        assert_eq!((settings.transport.ttl, settings.transport.passive), (Some(9), true));
+        let off = "config = { neighbor-address = \"192.0.2.2\" }\nbfd.config.enabled = false";
+        config.set_neighbor(table(off), true).unwrap();
+        assert_eq!(config.neighbors[&address("192.0.2.2")].bfd, None);
     }
 
     #[test]

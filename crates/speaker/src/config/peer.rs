@@ -1,7 +1,7 @@
 //! What is set for a neighbour, or for all neighbours of a dynamic range.
 
 use crate::BfdSettings;
-use isthmus_bgp::Family;
+use isthmus_bgp::{Family, PeerKind};
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr},
@@ -146,6 +146,8 @@ impl FamilySettings {
 pub struct PeerSettings {
     /// The neighbour's AS; `None`: any.
     pub peer_as: Option<u32>,
+    /// Where that says nothing: whether the neighbour must be in our AS, or must not.
+    pub peer_kind: Option<PeerKind>,
     /// The AS that we show to it.
     pub local_as: u32,
     /// The group whose settings lie under its own.
@@ -184,6 +186,7 @@ impl PeerSettings {
         let hold = Duration::from_secs(90);
         Self {
             peer_as,
+            peer_kind: None,
             local_as,
             peer_group: None,
             description: String::new(),
@@ -217,6 +220,6 @@ impl PeerSettings {
 
     /// Whether the neighbour is known to be in our own AS.
     pub fn is_internal(&self) -> bool {
-        self.peer_as == Some(self.local_as)
+        self.peer_as == Some(self.local_as) || self.peer_kind == Some(PeerKind::Internal)
     }
 }

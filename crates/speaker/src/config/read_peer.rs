@@ -10,9 +10,10 @@ use super::{
 };
 use crate::{
     bfd::{self, BfdSettings},
+    interface,
     sys::MD5_PASSWORD_BYTES_MAX,
 };
-use isthmus_bgp::{Family, bfd::Timing};
+use isthmus_bgp::{Family, PeerKind, bfd::Timing};
 use std::{net::IpAddr, net::Ipv4Addr, time::Duration};
 
 /// GoBGP's default, and RFC 4271's.
@@ -51,7 +52,7 @@ impl PeerReader<'_, '_, '_> {
     /// Reads all. `address` is that of the neighbour, or one of a dynamic range; it decides the family where none is given.
     pub(super) fn settings(&mut self, address: IpAddr) -> PeerSettings {
         let config = self.node.table("config");
-        if !config.has("peer-as") {
+        if !config.has("peer-as") && !config.has("peer-type") {
             self.warn(
                 &config,
                 "",
@@ -59,8 +60,10 @@ impl PeerReader<'_, '_, '_> {
                 "is not written: any AS is accepted; write 0 to mean it",
             );
         }
+        let peer_as = config.number::<u32>("peer-as").filter(|asn| *asn != 0);
         let settings = PeerSettings {
-            peer_as: config.number::<u32>("peer-as").filter(|asn| *asn != 0),
+            peer_as,
+            peer_kind: self.peer_kind(&config).filter(|_| peer_as.is_none()),
             local_as: config.number("local-as").filter(|asn| *asn != 0).unwrap_or(self.defaults.asn),
             peer_group: config.text("peer-group"),
             description: config.text("description").unwrap_or_default(),
@@ -82,6 +85,18 @@ impl PeerReader<'_, '_, '_> {
         };
         self.internal(&settings);
         settings
+    }
+
+    /// `peer-type`: what the AS must be where none is written.
+    fn peer_kind(&mut self, config: &Node<'_>) -> Option<PeerKind> {
+        let kind = match config.text("peer-type")?.as_str() {
+            "internal" => PeerKind::Internal,
+            _ => PeerKind::External,
+        };
+        if config.number::<u32>("peer-as").is_some_and(|asn| asn != 0) {
+            self.warn(config, "peer-type", "config.peer-type", "has no effect: peer-as says it");
+        }
+        Some(kind)
     }
 
     fn password(&mut self, config: &Node<'_>) -> Option<Password> {
@@ -120,7 +135,14 @@ impl PeerReader<'_, '_, '_> {
         let config = self.node.config("transport");
         // GoBGP writes 0.0.0.0 and :: for "the kernel's choice".
         let local = config.address("local-address").filter(|local| !local.is_unspecified());
-        if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
+        if interface::of(address).is_some() {
+            for key in ["local-address", "bind-interface"] {
+                if config.has(key) {
+                    let why = "is not for a neighbour on an interface, where both have link-local addresses";
+                    self.fault(&config, key, &format!("transport.config.{key}"), why);
+                }
+            }
+        } else if local.is_some_and(|local| local.is_ipv4() != address.is_ipv4()) {
             let why = format!("is of another family than {address}");
             self.fault(&config, "local-address", "transport.config.local-address", &why);
         }
@@ -223,7 +245,11 @@ impl PeerReader<'_, '_, '_> {
             }
         }
         if tables.is_empty() {
-            families.push(family_settings(Family::of(address), &Node::default(), &whole));
+            // The next hops of both are link-local there (RFC 8950).
+            let of_address =
+                |family: &Family| interface::of(address).is_some() || *family == Family::of(address);
+            let usual = Family::ALL.into_iter().filter(of_address);
+            families.extend(usual.map(|family| family_settings(family, &Node::default(), &whole)));
         } else if families.is_empty() {
             let why = "has no family that is on and spoken: write ipv4-unicast or ipv6-unicast";
             self.fault(&self.node.clone(), "afi-safis", "afi-safis", why);

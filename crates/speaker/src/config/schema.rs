@@ -231,7 +231,7 @@ macro_rules! peer_tables {
 
 const NEIGHBOR: &[Key] = peer_tables!(&[
     key("neighbor-address", Kind::Address),
-    later("neighbor-interface", Kind::Name, "is not done yet: write neighbor-address"),
+    key("neighbor-interface", Kind::Name),
     key("peer-as", ASN),
     key("local-as", ASN),
     key("peer-group", Kind::Name),
@@ -240,7 +240,7 @@ const NEIGHBOR: &[Key] = peer_tables!(&[
     key("description", Kind::Text),
     key("remove-private-as", REMOVE_PRIVATE),
     key("admin-down", Kind::Flag),
-    later("peer-type", PEER_TYPE, "has no effect: the AS numbers say it"),
+    key("peer-type", PEER_TYPE),
     later("vrf", Kind::Name, "is not done yet: the neighbour is in the global table"),
     later("send-community", SEND_COMMUNITY, "has no effect, as in gobgpd: communities are always sent"),
     later_if_set("send-software-version", Kind::Flag, NOT_YET),
@@ -255,7 +255,7 @@ const PEER_GROUP: &[Key] = peer_tables!(&[
     refused("tcp-ao", TCP_AO),
     key("description", Kind::Text),
     key("remove-private-as", REMOVE_PRIVATE),
-    later("peer-type", PEER_TYPE, "has no effect: the AS numbers say it"),
+    key("peer-type", PEER_TYPE),
     later("send-community", SEND_COMMUNITY, "has no effect, as in gobgpd: communities are always sent"),
     later_if_set("send-software-version", Kind::Flag, NOT_YET),
     later_if_set("route-flap-damping", Kind::Flag, NOT_YET),

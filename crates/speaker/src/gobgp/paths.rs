@@ -2,8 +2,11 @@
 
 use super::{
     api::{self, nlri::Nlri},
-    attributes, family, proto, read_family, timestamp,
+    attributes, family, proto, read_family,
+    service::read_neighbor,
+    timestamp,
 };
+use crate::interface;
 use crate::view::{DestinationView, Lookup, PathView, Table};
 use isthmus_bgp::{Attributes, Family, PathId, Prefix};
 use std::net::IpAddr;
@@ -33,7 +36,7 @@ pub(super) fn show(view: &PathView, table: Table) -> api::Path {
         filtered: view.filtered,
         stale: view.stale,
         is_from_external: source.is_some_and(|source| source.external),
-        neighbor_ip: source.map_or_else(|| "<nil>".to_owned(), |source| source.address.to_string()),
+        neighbor_ip: source.map_or_else(|| "<nil>".to_owned(), |source| interface::shown(source.address)),
         uuid: view.uuid.map(|uuid| uuid.as_bytes().to_vec()).unwrap_or_default(),
         is_nexthop_invalid: false,
         identifier: if is_sent { 0 } else { view.path_id.0 },
@@ -74,9 +77,7 @@ pub(super) fn read(path: &api::Path) -> Result<(isthmus_bgp::Nlri, Attributes), 
 
 /// Which table a request means.
 pub(super) fn read_table(table_type: i32, name: &str) -> Result<Table, Status> {
-    let neighbor = || {
-        name.parse().map_err(|_why| Status::invalid_argument(format!("\"{name}\" is no neighbour's address")))
-    };
+    let neighbor = || read_neighbor(name);
     match proto::TableType::try_from(table_type) {
         Ok(proto::TableType::Global) => Ok(Table::Global),
         Ok(proto::TableType::AdjIn) => neighbor().map(Table::AdjIn),

@@ -5,6 +5,7 @@
 use super::{api, capabilities, family, policy, proto, timestamp};
 use crate::{
     config::{Distance, FamilySettings, PeerSettings, RemovePrivateAs, RoutePolicy},
+    interface,
     view::{AdminState, Agreement, FamilyCounts, GlobalView, PeerStatus, PeerView, SessionState},
 };
 use isthmus_bgp::{session::MessageCounts, wire::Capability};
@@ -20,10 +21,14 @@ pub(super) fn capabilities(view: &PeerView) -> (Vec<api::Capability>, Vec<api::C
 /// A neighbour, without its capabilities. `advertised` says whether to show how many routes it was sent, as the client asks.
 pub(super) fn show(view: &PeerView, policy: &RoutePolicy, advertised: bool) -> proto::Peer {
     let settings = &*view.settings;
-    let (status, address) = (&view.status, view.address.to_string());
+    let (status, name) = (&view.status, interface::shown(view.address));
+    let address = match status.location {
+        Some(location) => format!("{}%{name}", location.ip()),
+        None => name.clone(),
+    };
     proto::Peer {
-        apply_policy: Some(policy::show_applied(policy, &address)),
-        conf: Some(conf(settings, &address)),
+        apply_policy: Some(policy::show_applied(policy, &name)),
+        conf: Some(conf(settings, &address, interface::of(view.address).unwrap_or_default())),
         ebgp_multihop: Some(multihop(settings)),
         route_reflector: Some(reflector(settings)),
         state: Some(state(view, address.clone())),
@@ -37,6 +42,7 @@ pub(super) fn show(view: &PeerView, policy: &RoutePolicy, advertised: bool) -> p
             .map(|family| afi_safi(family, &view.families, advertised))
             .collect(),
         ttl_security: Some(ttl_security(settings)),
+        bfd: Some(bfd(settings)),
     }
 }
 
@@ -63,6 +69,7 @@ pub(super) fn show_group(name: &str, settings: &PeerSettings, policy: &RoutePoli
         graceful_restart: Some(graceful_restart(settings)),
         afi_safis: settings.families.iter().map(|family| afi_safi(family, &[], false)).collect(),
         ttl_security: Some(ttl_security(settings)),
+        bfd: Some(bfd(settings)),
     }
 }
 
@@ -78,7 +85,7 @@ pub(super) fn show_global(view: &GlobalView) -> proto::Global {
     }
 }
 
-fn conf(settings: &PeerSettings, address: &str) -> proto::PeerConf {
+fn conf(settings: &PeerSettings, address: &str, interface: String) -> proto::PeerConf {
     proto::PeerConf {
         // Whoever may ask need not know it.
         auth_password: String::new(),
@@ -89,7 +96,7 @@ fn conf(settings: &PeerSettings, address: &str) -> proto::PeerConf {
         peer_group: settings.peer_group.clone().unwrap_or_default(),
         r#type: i32::from(!settings.is_internal()),
         remove_private: remove_private(settings),
-        neighbor_interface: String::new(),
+        neighbor_interface: interface,
         vrf: String::new(),
         allow_own_asn: u32::from(settings.allow_own_as),
         replace_peer_asn: settings.replace_peer_as,
@@ -201,6 +208,18 @@ fn ttl_security(settings: &PeerSettings) -> proto::TtlSecurity {
     match settings.distance {
         Distance::Secured { ttl_min } => proto::TtlSecurity { enabled: true, ttl_min: u32::from(ttl_min) },
         _ => proto::TtlSecurity::default(),
+    }
+}
+
+fn bfd(settings: &PeerSettings) -> proto::BfdPeerConfig {
+    let Some(bfd) = settings.bfd else { return proto::BfdPeerConfig::default() };
+    let micros = |interval: Duration| u32::try_from(interval.as_micros()).unwrap_or(u32::MAX);
+    proto::BfdPeerConfig {
+        enabled: true,
+        port: u32::from(bfd.port),
+        desired_minimum_tx_interval: micros(bfd.timing.desired_min_tx),
+        required_minimum_receive: micros(bfd.timing.required_min_rx),
+        detection_multiplier: u32::from(bfd.timing.multiplier),
     }
 }
 

@@ -15,13 +15,6 @@ pub(super) fn read(peer: &proto::Peer) -> Result<Table, Status> {
         let text = format!("vrf \"{}\": there is only the global table here", conf.vrf);
         return Err(Status::unimplemented(text));
     }
-    if !conf.neighbor_interface.is_empty() {
-        let text = format!(
-            "neighbour on {}: neighbours have addresses here: name it by its address",
-            conf.neighbor_interface
-        );
-        return Err(Status::unimplemented(text));
-    }
     let mut table = common(&Parts {
         multihop: peer.ebgp_multihop,
         reflector: peer.route_reflector.as_ref(),
@@ -31,9 +24,14 @@ pub(super) fn read(peer: &proto::Peer) -> Result<Table, Status> {
         graceful_restart: peer.graceful_restart,
         afi_safis: &peer.afi_safis,
         ttl_security: peer.ttl_security,
+        bfd: peer.bfd,
     })?;
     let mut config = Table::new();
-    text(&mut config, "neighbor-address", &conf.neighbor_address);
+    // Whoever is on the interface: what is shown as its address is where it was found.
+    if conf.neighbor_interface.is_empty() {
+        text(&mut config, "neighbor-address", &conf.neighbor_address);
+    }
+    text(&mut config, "neighbor-interface", &conf.neighbor_interface);
     text(&mut config, "peer-group", &conf.peer_group);
     flag(&mut config, "admin-down", conf.admin_down);
     number(&mut config, "peer-as", conf.peer_asn);
@@ -61,6 +59,7 @@ pub(super) fn read_group(group: &proto::PeerGroup) -> Result<Table, Status> {
         graceful_restart: group.graceful_restart,
         afi_safis: &group.afi_safis,
         ttl_security: group.ttl_security,
+        bfd: group.bfd,
     })?;
     let mut config = Table::new();
     text(&mut config, "peer-group-name", &conf.peer_group_name);
@@ -83,6 +82,7 @@ struct Parts<'p> {
     graceful_restart: Option<proto::GracefulRestart>,
     afi_safis: &'p [proto::AfiSafi],
     ttl_security: Option<proto::TtlSecurity>,
+    bfd: Option<proto::BfdPeerConfig>,
 }
 
 fn common(parts: &Parts<'_>) -> Result<Table, Status> {
@@ -97,6 +97,7 @@ fn common(parts: &Parts<'_>) -> Result<Table, Status> {
     flag(&mut config, "enabled", security.enabled);
     number(&mut config, "ttl-min", security.ttl_min);
     put_config(&mut table, "ttl-security", config);
+    put_config(&mut table, "bfd", parts.bfd.map(bfd).unwrap_or_default());
     let mut config = Table::new();
     if let Some(reflector) = parts.reflector {
         flag(&mut config, "route-reflector-client", reflector.route_reflector_client);
@@ -118,6 +119,16 @@ fn common(parts: &Parts<'_>) -> Result<Table, Status> {
         table.insert("afi-safis".to_owned(), Value::Array(families.into_iter().map(Value::Table).collect()));
     }
     Ok(table)
+}
+
+/// That it is off is written too: what is not said stays as it was, because version 3 cannot say it.
+fn bfd(shown: proto::BfdPeerConfig) -> Table {
+    let mut config = Table::from_iter([("enabled".to_owned(), shown.enabled.into())]);
+    number(&mut config, "port", shown.port);
+    number(&mut config, "desired-minimum-tx-interval", shown.desired_minimum_tx_interval);
+    number(&mut config, "required-minimum-receive", shown.required_minimum_receive);
+    number(&mut config, "detection-multiplier", shown.detection_multiplier);
+    config
 }
 
 fn timers(shown: proto::TimersConfig) -> Table {
@@ -236,6 +247,7 @@ mod tests {
         [neighbors.timers.config]\nhold-time = 30\nconnect-retry = 7\n\
         [neighbors.transport.config]\npassive-mode = true\nlocal-address = \"192.0.2.1\"\nremote-port = 1790\n\
         [neighbors.ebgp-multihop.config]\nenabled = true\nmultihop-ttl = 9\n\
+        [neighbors.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 300000\ndetection-multiplier = 5\n\
         [neighbors.graceful-restart.config]\nenabled = true\nrestart-time = 11\nlong-lived-enabled = true\n\
         [[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"ipv6-unicast\"\n\
         [neighbors.afi-safis.prefix-limit.config]\nmax-prefixes = 10\nshutdown-threshold-pct = 80\n\
@@ -273,7 +285,6 @@ mod tests {
         for (conf, why) in [
             (proto::PeerConf { remove_private: 7, ..none() }, "remove_private: 7"),
             (proto::PeerConf { vrf: "x".to_owned(), ..none() }, "vrf \"x\""),
-            (proto::PeerConf { neighbor_interface: "eth9".to_owned(), ..none() }, "eth9"),
         ] {
             let peer = proto::Peer { conf: Some(conf), ..proto::Peer::default() };
             assert!(read(&peer).unwrap_err().message().contains(why));

@@ -5,6 +5,7 @@ use crate::{
     change::Change,
     config::{Assign, ChangeError},
     handle::{AdminAction, Handle, PAGE_MAX, Refusal, Withdrawal},
+    interface,
     run::SetLogLevel,
     view::{DestinationView, Lookup, PeerView, Table},
 };
@@ -176,7 +177,8 @@ pub(crate) fn status(refusal: &Refusal) -> Status {
 }
 
 pub(super) fn read_neighbor(text: &str) -> Result<IpAddr, Status> {
-    text.parse().map_err(|_why| Status::invalid_argument(format!("\"{text}\" is no neighbour's address")))
+    let why = || format!("\"{text}\" is no neighbour's address, nor the name of an interface");
+    interface::read(text).ok_or_else(|| Status::invalid_argument(why()))
 }
 
 fn only_global(table_type: i32) -> Result<(), Status> {
@@ -260,10 +262,8 @@ impl GobgpApi for Service {
         request: Request<proto::DeletePeerRequest>,
     ) -> Result<Response<proto::Empty>, Status> {
         let request = request.into_inner();
-        if !request.interface.is_empty() {
-            return not_served("neighbours have addresses here: delete it by its address");
-        }
-        self.change(Change::RemoveNeighbor(read_neighbor(&request.address)?)).await
+        let name = if request.interface.is_empty() { request.address } else { request.interface };
+        self.change(Change::RemoveNeighbor(read_neighbor(&name)?)).await
     }
 
     async fn update_peer(
@@ -272,7 +272,11 @@ impl GobgpApi for Service {
     ) -> Result<Response<proto::UpdatePeerResponse>, Status> {
         let proto::UpdatePeerRequest { peer, do_soft_reset_in } = request.into_inner();
         let peer = peer.unwrap_or_default();
-        let address = peer.conf.as_ref().map(|conf| conf.neighbor_address.clone()).unwrap_or_default();
+        let name = |conf: &proto::PeerConf| match conf.neighbor_interface.as_str() {
+            "" => conf.neighbor_address.clone(),
+            interface => interface.to_owned(),
+        };
+        let address = peer.conf.as_ref().map(name).unwrap_or_default();
         let table = read_peer::read(&peer)?;
         self.change(Change::SetNeighbor { table, replace: true }).await?;
         if do_soft_reset_in {

@@ -170,6 +170,7 @@ pub(super) fn read_peer(peer: api::Peer) -> proto::Peer {
         graceful_restart: peer.graceful_restart,
         afi_safis: peer.afi_safis,
         ttl_security: peer.ttl_security,
+        bfd: peer.bfd,
     }
 }
 
@@ -214,6 +215,7 @@ pub(super) fn peer(
         graceful_restart: peer.graceful_restart,
         afi_safis: peer.afi_safis,
         ttl_security: peer.ttl_security,
+        bfd: peer.bfd,
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     config::RoutePolicy,
     handle::{PAGE_MAX, Watch},
+    interface,
     view::{DestinationView, Event, PathView, PeerView, Table},
 };
 use futures::{Stream, StreamExt, stream};
@@ -125,7 +126,7 @@ async fn page(service: &Service, table: Table, family: Family) -> Result<Routes,
 
 /// A path that only says that a neighbour has sent all of a family.
 fn end_path(address: IpAddr, of: Family) -> api::Path {
-    api::Path { family: Some(family(of)), neighbor_ip: address.to_string(), ..api::Path::default() }
+    api::Path { family: Some(family(of)), neighbor_ip: interface::shown(address), ..api::Path::default() }
 }
 
 /// As version 3 has it.

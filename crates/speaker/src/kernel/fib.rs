@@ -1,7 +1,7 @@
 //! Routes over rtnetlink: one socket for requests, one for what the kernel tells by itself.
 
 use super::{
-    KernelRoutes,
+    KernelRoutes, Via,
     plan::{Event, Hop, Hops, Nowhere, Operation, Resolution, Route},
     worker::Fib,
 };
@@ -253,7 +253,13 @@ impl Fib for Netlink {
         Ok(results.into_iter().flatten().collect())
     }
 
-    fn resolve(&mut self, next_hop: IpAddr) -> io::Result<Resolution> {
+    fn resolve(&mut self, next_hop: Via) -> io::Result<Resolution> {
+        let Via { address: next_hop, link } = next_hop;
+        if link != 0 {
+            // It is on this link and nowhere else; no route says so.
+            let hop = Hop { gateway: Some(next_hop), ifindex: link, onlink: false };
+            return Ok(Resolution::Hops([hop].into()));
+        }
         let mut message = RouteMessage::default();
         message.header.address_family = family_of(next_hop);
         message.header.destination_prefix_length = if next_hop.is_ipv4() { 32 } else { 128 };
@@ -384,7 +390,9 @@ impl Found {
 }
 
 /// The messages of a datagram.
-fn messages(datagram: &[u8]) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
+pub(crate) fn messages(
+    datagram: &[u8],
+) -> impl Iterator<Item = io::Result<NetlinkMessage<RouteNetlinkMessage>>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         let length = u32::from_ne_bytes(*rest.first_chunk()?) as usize;

@@ -1,6 +1,7 @@
 //! What the owner of the routes leaves for the thread. The latest word about a prefix replaces the one before, so that it
 //! is never longer than there are prefixes.
 
+use super::Via;
 use isthmus_bgp::Prefix;
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -9,7 +10,6 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -27,7 +27,7 @@ pub(crate) enum Leave {
 #[derive(Debug, Default)]
 pub(super) struct News {
     /// Next hops by prefix; none: the route goes.
-    pub(super) changes: BTreeMap<Prefix, Vec<IpAddr>>,
+    pub(super) changes: BTreeMap<Prefix, Vec<Via>>,
     pub(super) complete: bool,
     pub(super) stop: Option<Leave>,
 }
@@ -44,7 +44,7 @@ impl Inbox {
         Ok(Self { news: Mutex::default(), wake })
     }
 
-    pub(super) fn put(&self, changes: impl Iterator<Item = (Prefix, Vec<IpAddr>)>) {
+    pub(super) fn put(&self, changes: impl Iterator<Item = (Prefix, Vec<Via>)>) {
         self.news().changes.extend(changes);
         self.wake();
     }

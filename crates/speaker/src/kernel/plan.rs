@@ -4,6 +4,7 @@
 //! A key is a prefix. Whatever happens to it only makes it pending; [`Plan::next`] then compares what it shall be with what
 //! it is. So events may be doubled, late or lost: a resync finds the rest.
 
+use super::Via;
 use isthmus_bgp::Prefix;
 use rustix::io::Errno;
 use std::{
@@ -41,7 +42,7 @@ pub(super) struct Hop {
 
 /// Ways out, in order and each once.
 pub(super) type Hops = Arc<[Hop]>;
-type NextHops = Arc<[IpAddr]>;
+type NextHops = Arc<[Via]>;
 
 /// A route of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,7 +152,7 @@ impl Operation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Task {
     /// Ask the kernel about this next hop.
-    Resolve(IpAddr),
+    Resolve(Via),
     Change(Operation),
 }
 
@@ -175,9 +176,9 @@ pub(super) struct Plan {
     observed: BTreeMap<(Prefix, u32), Hops>,
     /// Of them, those of an earlier run that nobody announced yet.
     adopted: BTreeSet<(Prefix, u32)>,
-    resolved: BTreeMap<IpAddr, Resolution>,
+    resolved: BTreeMap<Via, Resolution>,
     /// Next hops to ask about again.
-    doubtful: BTreeSet<IpAddr>,
+    doubtful: BTreeSet<Via>,
     pending: BTreeSet<Prefix>,
     failed: BTreeMap<Prefix, Failure>,
     /// Prefixes where somebody else has a route beside ours: ours is never replaced in place.
@@ -246,7 +247,7 @@ impl Plan {
     }
 
     /// Which next hops a prefix has now; none: it has no route.
-    pub(super) fn set(&mut self, prefix: Prefix, next_hops: &[IpAddr]) {
+    pub(super) fn set(&mut self, prefix: Prefix, next_hops: &[Via]) {
         if next_hops.is_empty() {
             self.desired.remove(&prefix);
         } else {
@@ -256,7 +257,7 @@ impl Plan {
         self.pending.insert(prefix);
     }
 
-    fn set_of(&mut self, next_hops: &[IpAddr]) -> NextHops {
+    fn set_of(&mut self, next_hops: &[Via]) -> NextHops {
         if let Some(set) = self.sets.get(next_hops) {
             return Arc::clone(set);
         }
@@ -310,7 +311,7 @@ impl Plan {
     /// Drops sets that no route has, and next hops that no set has.
     fn forget_unused(&mut self) {
         self.sets.retain(|set| Arc::strong_count(set) > 1);
-        let used: BTreeSet<IpAddr> = self.sets.iter().flat_map(|set| set.iter().copied()).collect();
+        let used: BTreeSet<Via> = self.sets.iter().flat_map(|set| set.iter().copied()).collect();
         self.resolved.retain(|next_hop, _| used.contains(next_hop));
     }
 
@@ -342,7 +343,7 @@ impl Plan {
                 }
             }
             Event::Foreign { prefix, metric, is_present, is_in_table } => {
-                let within = |next_hop: &IpAddr| contains(&prefix, *next_hop);
+                let within = |next_hop: &Via| contains(&prefix, next_hop.address);
                 self.doubtful.extend(self.resolved.keys().copied().filter(within));
                 if is_in_table && metric == self.metric {
                     self.contest(prefix, is_present);
@@ -384,7 +385,7 @@ impl Plan {
     }
 
     /// What the kernel says about a next hop.
-    pub(super) fn resolved(&mut self, next_hop: IpAddr, resolution: Resolution) {
+    pub(super) fn resolved(&mut self, next_hop: Via, resolution: Resolution) {
         self.doubtful.remove(&next_hop);
         let before = self.resolved.insert(next_hop, resolution);
         // A first answer is for prefixes that are pending already.

@@ -1,5 +1,5 @@
 use super::{
-    KernelRoutes, KernelStatus,
+    KernelRoutes, KernelStatus, Via,
     inbox::News,
     plan::{Event, Failure, Hop, Hops, Nowhere, Operation, Resolution, Route},
     worker::{Fib, Worker},
@@ -128,8 +128,8 @@ impl Fib for Fake {
         Ok(operations.iter().map(|operation| table.change(operation)).collect())
     }
 
-    fn resolve(&mut self, next_hop: IpAddr) -> io::Result<Resolution> {
-        let hops = self.0.borrow().ways.get(&next_hop).cloned();
+    fn resolve(&mut self, next_hop: Via) -> io::Result<Resolution> {
+        let hops = self.0.borrow().ways.get(&next_hop.address).cloned();
         Ok(hops.map_or(Resolution::Nowhere(Nowhere::NoRoute), Resolution::Hops))
     }
 
@@ -183,7 +183,7 @@ impl Rig {
     }
 
     fn set(&mut self, prefix: &str, next_hops: &[u8]) {
-        let next_hops = next_hops.iter().map(|n| next_hop(*n)).collect();
+        let next_hops = next_hops.iter().map(|n| next_hop(*n).into()).collect();
         let changes = BTreeMap::from([(prefix.parse().unwrap(), next_hops)]);
         self.worker.take(News { changes, ..News::default() });
         self.settle();

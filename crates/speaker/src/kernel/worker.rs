@@ -1,7 +1,7 @@
 //! The thread: takes what is new, asks and changes the kernel as the plan says, and sleeps until there is more.
 
 use super::{
-    KernelProblem, KernelRoutes, KernelStatus,
+    KernelProblem, KernelRoutes, KernelStatus, Via,
     inbox::{Inbox, Leave, News},
     plan::{Event, Failure, Nowhere, Operation, Plan, Resolution, Route, Task},
 };
@@ -12,7 +12,6 @@ use rustix::{
 use std::{
     collections::BTreeMap,
     io,
-    net::IpAddr,
     os::fd::{AsFd, BorrowedFd},
     time::{Duration, Instant},
 };
@@ -37,7 +36,7 @@ pub(super) trait Fib {
     /// Does all of it, and says of each how it ended.
     fn apply(&mut self, operations: &[Operation]) -> io::Result<Vec<io::Result<()>>>;
     /// Where a next hop leads.
-    fn resolve(&mut self, next_hop: IpAddr) -> io::Result<Resolution>;
+    fn resolve(&mut self, next_hop: Via) -> io::Result<Resolution>;
     /// What happened that we did not do. An error says that something was missed.
     fn events(&mut self) -> io::Result<Vec<Event>>;
     /// Readable when something happened; `None`: it cannot be waited for.
@@ -154,7 +153,7 @@ impl<F: Fib> Worker<F> {
         }
     }
 
-    fn resolve(&mut self, now: Duration, next_hop: IpAddr) {
+    fn resolve(&mut self, now: Duration, next_hop: Via) {
         let resolution = self.fib.resolve(next_hop).unwrap_or_else(|why| {
             tracing::warn!(%next_hop, %why, "kernel cannot be asked about a next hop: it is asked again");
             self.plan.resync_later(now);

@@ -34,7 +34,7 @@ impl Owner {
         }
         let policy = config.policy.in_force() != self.config.policy.in_force();
         self.config = config;
-        self.listeners.require(&Required::of(&self.config));
+        self.listeners.require(&Required::of(&self.config, &self.located));
         self.policy = Arc::new(self.config.policy.clone());
         if policy {
             self.policies = route_policy::compile(&self.config.policy);

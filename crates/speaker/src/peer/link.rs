@@ -95,6 +95,11 @@ impl Links {
         self.links.is_empty()
     }
 
+    /// All of them, with those that end.
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        self.links.iter().map(|link| link.id).collect()
+    }
+
     /// How many there are, with those that end.
     pub(super) fn len(&self) -> usize {
         self.links.len()

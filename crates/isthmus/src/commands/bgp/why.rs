@@ -1,12 +1,15 @@
 //! `isthmus bgp why`: which path to a prefix is the best and at which step each other one lost, and who is told.
 
-use super::{Row, SpeakerArgs, refused};
+use super::{Row, SpeakerArgs, refused_about};
 use crate::{
     commands::Session,
     failure::{Exit, Failure},
     output::{Column, Format, OutputArgs, View, pretty},
 };
-use isthmus_speaker::client::{self, Announcement, PathReason};
+use isthmus_speaker::{
+    client::{self, Announcement, PathReason},
+    interface,
+};
 use serde::Serialize;
 use std::net::IpAddr;
 
@@ -21,7 +24,7 @@ pub struct WhyArgs {
     #[arg(value_name = "PREFIX")]
     prefix: String,
     /// Only the paths from this neighbour, and whether it is told.
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "NEIGHBOR", value_parser = super::neighbor)]
     peer: Option<IpAddr>,
     #[command(flatten)]
     speaker: SpeakerArgs,
@@ -77,7 +80,10 @@ struct Answer {
 /// Explains one prefix.
 pub(super) async fn run(args: WhyArgs, session: &mut Session) -> Result<Exit, Failure> {
     let mut client = args.speaker.client().await?;
-    let why = client.why(&args.prefix, args.peer).await.map_err(refused)?;
+    let why = match client.why(&args.prefix, args.peer).await {
+        Ok(why) => why,
+        Err(error) => return Err(refused_about(&mut client, args.peer, error).await),
+    };
     let answer = Answer {
         prefix: why.prefix,
         paths: why.paths.into_iter().map(PathRow::from).collect(),
@@ -92,7 +98,7 @@ pub(super) async fn run(args: WhyArgs, session: &mut Session) -> Result<Exit, Fa
 }
 
 fn tables(answer: Answer, args: &WhyArgs, session: &mut Session) -> Result<(), Failure> {
-    let from = args.peer.map(|peer| format!(" from {peer}")).unwrap_or_default();
+    let from = args.peer.map(|peer| format!(" from {}", interface::shown(peer))).unwrap_or_default();
     if answer.paths.is_empty() {
         session.tell(&format!("{}: there is no path to it{from}", answer.prefix));
     } else {
@@ -110,9 +116,7 @@ fn paths() -> View<PathRow> {
     View {
         columns: vec![
             Column::new("PREFIX", |row: &PathRow| row.route.prefix.clone()),
-            Column::new("FROM", |row| {
-                row.route.from.map_or_else(|| "local".to_owned(), |address| address.to_string())
-            }),
+            Column::new("FROM", |row| row.route.from.clone().unwrap_or_else(|| "local".to_owned())),
             Column::new("NEXT HOP", |row| {
                 row.route.next_hop.map_or_else(|| "self".to_owned(), |address| address.to_string())
             }),

@@ -18,10 +18,6 @@ use std::{
 /// Path of the Cloud Foundry policy API.
 const CF_POLICIES: &str = "/networking/v1/external";
 
-/// How often a client is started that seems to print nothing: on a busy machine `ctr` 1.6 stops to copy the output of a
-/// program that ends at once before it began to.
-const ASKS_MAX: usize = 3;
-
 /// A demo that is up, and whether somebody watches.
 pub(super) struct Scene<'a> {
     record: &'a Record,
@@ -41,11 +37,6 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// The demo's client always says something.
-    fn is_mute(&self) -> bool {
-        self.output.stdout.trim().is_empty() && self.output.stderr.trim().is_empty()
-    }
-
     /// What it said, in one line.
     pub(super) fn summary(&self) -> String {
         let Finished { stdout, stderr, .. } = &self.output;
@@ -150,14 +141,7 @@ impl<'a> Scene<'a> {
         let container = self.container(from)?;
         let binary = container.client_binary(&self.record.binary);
         let line = format!("isthmus demo shell {from} -- {binary} demo-app {}", arguments.join(" "));
-        let mut shown = self.run(&line, &self.client(from, arguments)?)?;
-        for _ in 1..ASKS_MAX {
-            if !shown.is_mute() {
-                break;
-            }
-            shown = self.run(&line, &self.client(from, arguments)?)?;
-        }
-        Ok(shown)
+        self.run(&line, &self.client(from, arguments)?)
     }
 
     fn url(&self, to: &str) -> anyhow::Result<String> {
