@@ -151,12 +151,15 @@ fn reap(mut child: std::process::Child) {
 }
 
 /// Start time of a process in clock ticks after boot; `None` if there is no such process, or only its zombie.
+///
+/// A process whose first thread has ended looks like a zombie while others still hold its sockets and memory.
 fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name in parentheses may hold spaces and parentheses itself; fields count from the one after it, number 3.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+    let is_over = matches!(fields.next()?, "Z" | "X");
+    let threads = || fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count);
+    if is_over && threads() < 2 { None } else { fields.nth(18)?.parse().ok() }
 }
 
 /// The last lines of a log, indented.
@@ -207,5 +210,22 @@ mod tests {
             error.to_string().contains("no such luck") || matches!(error, DaemonError::Start { .. }),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_process_lives_as_long_as_one_of_its_threads() {
+        let directory = tempfile::tempdir().unwrap();
+        let (source, program) = (directory.path().join("orphan.c"), directory.path().join("orphan"));
+        let text = "#include <pthread.h>\n#include <unistd.h>\nstatic void *rest(void *p) { sleep(1000); return p; }\n\
+            int main(void) { pthread_t t; pthread_create(&t, 0, rest, 0); pthread_exit(0); }\n";
+        fs::write(&source, text).unwrap();
+        Call::new("cc").arg("-pthread").arg("-o").arg(&program).arg(&source).run().unwrap();
+        let log = log();
+        let process = Process::start("orphan", &Call::new(&program), log.path()).unwrap();
+        let stat = || fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap();
+        wait::until_true("the first thread's end", GRACE, || stat().contains(") Z ")).unwrap();
+        assert!(process.lives());
+        process.kill().unwrap();
+        assert!(!process.lives());
     }
 }
