@@ -90,6 +90,9 @@ pub struct Timers {
     pub idle_hold: Duration,
     /// Longest pause after failures.
     pub idle_hold_max: Duration,
+    /// How long a peer may take nothing of what is to be written; `None` is twice the negotiated hold time, at least
+    /// 8 minutes (RFC 9687 section 3.1).
+    pub send_hold: Option<Duration>,
 }
 
 impl Default for Timers {
@@ -100,6 +103,7 @@ impl Default for Timers {
             connect_retry: Duration::from_secs(30),
             idle_hold: Duration::from_secs(5),
             idle_hold_max: Duration::from_mins(1),
+            send_hold: None,
         }
     }
 }

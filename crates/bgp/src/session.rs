@@ -85,6 +85,12 @@ pub enum Input<'a> {
         /// Which one.
         connection: ConnectionId,
     },
+    /// The peer took nothing for as long as [`Session::send_hold`] says (29, RFC 9687), and the caller dropped the
+    /// connection.
+    Stalled {
+        /// Which one.
+        connection: ConnectionId,
+    },
     /// The time that [`Session::poll_timeout`] named has come (9 to 13).
     Timer,
     /// All routes of a family are wanted again (RFC 2918).
@@ -206,6 +212,8 @@ pub enum DownCause {
         /// Where it is.
         came: Asn,
     },
+    /// The peer took nothing of what we sent for so long (RFC 9687). It is not told, as it would not hear it.
+    SendHold(Duration),
     /// Somebody here stopped it.
     Stopped(StopReason),
     /// The peer restarted and opened a new one (RFC 4724 section 4.2).
@@ -220,6 +228,13 @@ impl fmt::Display for DownCause {
             Self::Sent(notification) => write!(f, "we said: {notification}"),
             Self::WrongAs { expected, came } => {
                 write!(f, "refused: {expected} expected, {came} came ({})", Notification::bad_peer_as())
+            }
+            Self::SendHold(time) => {
+                write!(
+                    f,
+                    "send hold timer expired: peer took nothing of what we sent for {} s (RFC 9687)",
+                    time.as_secs()
+                )
             }
             Self::Stopped(reason) => write!(f, "stopped: {reason}"),
             Self::Replaced => f.write_str("peer restarted and opened a new connection"),
@@ -389,7 +404,11 @@ impl Session {
             Input::ConnectFailed => self.retry(now),
             Input::Received { connection, bytes } => self.received(now, connection, bytes),
             Input::Unread { connection } => self.unread(now, connection),
-            Input::Closed { connection } => self.closed(now, connection),
+            Input::Closed { connection } => self.lost(now, connection, DownCause::ConnectionLost),
+            Input::Stalled { connection } => {
+                let time = self.send_hold().unwrap_or_default();
+                self.lost(now, connection, DownCause::SendHold(time));
+            }
             Input::Timer => self.timer(now),
             Input::SendRefresh(family) => self.send_refresh(family),
         }
@@ -445,6 +464,12 @@ impl Session {
             _ => None,
         })?;
         Some((negotiated, self.established_at?))
+    }
+
+    /// How long the peer may take nothing of what is to be written while the session is established (RFC 9687). Then
+    /// the caller drops the connection without a word, and says [`Input::Stalled`]. `None`: for ever.
+    pub fn send_hold(&self) -> Option<Duration> {
+        self.established()?.0.send_hold(&self.config.timers)
     }
 
     /// What it was made with.
@@ -695,10 +720,6 @@ impl Session {
         {
             connection.heard(now);
         }
-    }
-
-    fn closed(&mut self, now: Duration, id: ConnectionId) {
-        self.lost(now, id, DownCause::ConnectionLost);
     }
 
     /// Ends a connection because of the peer.

@@ -16,12 +16,14 @@ const IDLE_HOLD_MAX: Duration = Duration::from_mins(1);
 /// Paths that are sent where an add-path neighbour sets no number: as many as there are.
 const SEND_MAX: u8 = u8::MAX;
 
-/// The session with the neighbour at `address`. `restarted` tells it that we were here before (RFC 4724).
+/// The session with the neighbour at `address`. `restarted` tells it that we were here before (RFC 4724); `send_hold` is
+/// [`Timers::send_hold`].
 pub(crate) fn session(
     settings: &PeerSettings,
     address: IpAddr,
     router_id: Ipv4Addr,
     restarted: bool,
+    send_hold: Option<Duration>,
 ) -> SessionConfig {
     let families = |wanted: fn(&config::FamilySettings) -> bool| -> FamilySet {
         settings.families.iter().filter(|family| wanted(family)).map(|family| family.family).collect()
@@ -36,8 +38,10 @@ pub(crate) fn session(
         connect_retry: timers.connect_retry,
         idle_hold: timers.idle_hold,
         idle_hold_max: IDLE_HOLD_MAX.max(timers.idle_hold),
+        send_hold,
     };
     session.passive = settings.transport.passive;
+    session.refuse_as_sets = settings.refuse_as_sets;
     session.admin_down = settings.admin_down;
     session.add_path_receive = families(|family| family.add_paths.receive);
     session.add_path_send = families(|family| family.add_paths.send_max > 0);

@@ -77,6 +77,8 @@ pub(crate) struct Setup {
     pub(crate) routes: Vec<(Prefix, Attributes)>,
     /// Neighbours with graceful restart are left without a word.
     pub(crate) leaves_quietly: bool,
+    /// How long a neighbour may take nothing of what we send; `None`: as RFC 9687 has it.
+    pub(crate) send_hold: Option<Duration>,
 }
 
 /// A neighbour as the owner knows it.
@@ -123,6 +125,7 @@ pub(crate) struct Owner {
     /// Until then, kernel routes of an earlier run wait for their neighbours.
     stale_until: Option<Duration>,
     leaves_quietly: bool,
+    send_hold: Option<Duration>,
     watchers: Vec<(Watch, mpsc::Sender<Event>)>,
     events: Outlet,
     next_key: PeerKey,
@@ -155,7 +158,14 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
                 }
             }
             Some(request) = inlets.requests.recv() => owner.request(request),
-            Some((stream, from)) = inlets.accepted.recv() => owner.accepted(stream, from),
+            Some((stream, from)) = inlets.accepted.recv() => {
+                owner.accepted(stream, from);
+                // As many as there are, so that a flood of them costs no round each.
+                for _ in 0..EVENTS_AT_ONCE {
+                    let Ok((stream, from)) = inlets.accepted.try_recv() else { break };
+                    owner.accepted(stream, from);
+                }
+            }
             Some(config) = inlets.reloads.recv() => owner.reload(config),
             () = async { match timer { Some(at) => sleep_until(at).await, None => pending().await } } => {
                 owner.router.handle_timeout(owner.started.elapsed());
@@ -171,7 +181,7 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
 
 impl Owner {
     fn new(setup: Setup, events: Outlet) -> Self {
-        let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly } = setup;
+        let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly, send_hold } = setup;
         let policies = route_policy::compile(&config.policy);
         Self {
             router: Router::new(router_config(&config, restarted)),
@@ -190,6 +200,7 @@ impl Owner {
             local: BTreeMap::new(),
             stale_until: kernel.as_ref().map(|_| stale_time),
             leaves_quietly,
+            send_hold,
             kernel,
             watchers: Vec::new(),
             events,
@@ -214,11 +225,12 @@ impl Owner {
         let bfd = self.bfd.watch(key, address, &settings);
         let bfd_status = bfd.as_ref().map(|watched| watched.status.clone());
         let location = interface::of(address).map(|name| self.unnumbered.watch(&name));
+        let router_id = self.config.global.router_id;
         let setup = PeerSetup {
             key,
             address,
             location,
-            session: engine::session(&settings, address, self.config.global.router_id, self.restarted),
+            session: engine::session(&settings, address, router_id, self.restarted, self.send_hold),
             settings: settings.clone(),
             is_dynamic,
             bfd,

@@ -354,7 +354,7 @@ impl Task {
         let address = location.borrow_and_update().address;
         if address.is_none() {
             for connection in self.links.ids() {
-                self.links.abort(connection);
+                self.links.reset(connection);
                 self.session.handle(now, Input::Closed { connection });
             }
         }
@@ -465,16 +465,16 @@ impl Task {
 
     /// RFC 9687: who takes nothing for long is dropped without a word, which would wait in the queue too.
     fn stalls_at(&self) -> Option<Instant> {
-        let (negotiated, _) = self.session.established()?;
-        Some(self.links.stalled_since(self.established?)? + negotiated.send_hold()?)
+        Some(self.links.stalled_since(self.established?)? + self.session.send_hold()?)
     }
 
     fn drop_stalled(&mut self) {
         let is_stalled = self.stalls_at().is_some_and(|at| at <= Instant::now());
         if let Some(connection) = self.established.filter(|_| is_stalled) {
-            tracing::warn!(peer = %self.name, "neighbour takes nothing of what we send: connection dropped");
-            self.links.abort(connection);
-            self.session.handle(self.started.elapsed(), Input::Closed { connection });
+            let queued_bytes = self.links.queued_bytes(connection);
+            tracing::warn!(peer = %self.name, queued_bytes, "neighbour takes nothing of what we send: connection dropped");
+            self.links.reset(connection);
+            self.session.handle(self.started.elapsed(), Input::Stalled { connection });
         }
     }
 

@@ -127,6 +127,9 @@ pub struct Options {
     pub leaves_quietly: bool,
     /// Where GoBGP's API is served beside [`Options::api`]: a Unix socket for its owner alone. What is there is replaced.
     pub socket: Option<PathBuf>,
+    /// How long a neighbour may take nothing of what we send before its connection is dropped; `None`: twice the hold
+    /// time, at least 8 minutes (RFC 9687).
+    pub send_hold: Option<Duration>,
 }
 
 /// Runs a speaker until `shutdown`. Configurations from `reloads` take effect as they come.
@@ -192,6 +195,7 @@ pub async fn start(
         stale_time,
         routes: options.routes,
         leaves_quietly: options.leaves_quietly,
+        send_hold: options.send_hold,
     };
     let inlets = Inlets { listeners, requests, accepted, reloads };
     // A task beside the neighbours' tasks: what one of them tells the owner is then mostly taken by the same thread,

@@ -230,6 +230,19 @@ fn a_path_that_is_cut_one_way_is_down_for_both() {
 }
 
 #[test]
+fn a_clock_that_jumps_is_one_silence_and_no_burst() {
+    let mut pair = Pair::up(USUAL, USUAL);
+    pair.now += Duration::from_hours(1);
+    let from = pair.now;
+    pair.run(millis(10));
+    let burst = pair.sent(0).filter(|(at, _)| *at >= from).count();
+    assert!(burst <= 2, "{burst} packets at once");
+    pair.run_until(Duration::from_secs(20), |pair| pair.is_up() && pair.now > from + millis(100));
+    assert!(pair.is_up());
+    assert!(pair.downs(0).len() <= 1, "{:?}", pair.downs(0));
+}
+
+#[test]
 fn single_losses_are_survived() {
     let mut pair = Pair::up((100, 100, 5), (100, 100, 5));
     pair.loss = 5;

@@ -2,7 +2,7 @@
 
 use super::{DownCause, ExpectedAs};
 use crate::{
-    config::{GracefulRestart, SessionConfig},
+    config::{GracefulRestart, SessionConfig, Timers},
     number::{AfiSafi, Asn, Family, FamilySet, RouterId},
     wire::{
         AddPathMode, Capability, EXTENDED_MESSAGE_BYTES_MAX, EncodeContext, LongLivedFamily,
@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 /// AFI of IPv6, as next hop of IPv4 prefixes.
 const AFI_IPV6: u16 = 2;
-/// Least time for which a peer may take nothing before it is given up (RFC 9687 section 5).
+/// Least time for which a peer may take nothing before it is given up (RFC 9687 section 3.1).
 const SEND_HOLD_MIN: Duration = Duration::from_mins(8);
 
 /// Whether a peer is in our AS.
@@ -111,10 +111,10 @@ impl Negotiated {
         EncodeContext { as4: self.as4, add_path: self.add_path_send, message_bytes_max }
     }
 
-    /// How long the peer may take nothing of what is to be written before the connection is dropped without a word
-    /// (RFC 9687); `None` where there is no hold time.
-    pub fn send_hold(&self) -> Option<Duration> {
-        (!self.hold.is_zero()).then(|| (self.hold * 2).max(SEND_HOLD_MIN))
+    /// How long the peer may take nothing (RFC 9687); `None` where there is no hold time.
+    pub(super) fn send_hold(&self, timers: &Timers) -> Option<Duration> {
+        let usual = (self.hold * 2).max(SEND_HOLD_MIN);
+        (!self.hold.is_zero()).then(|| timers.send_hold.unwrap_or(usual))
     }
 
     /// Whether the peer's routes are kept although the session is gone (RFC 4724 section 4.2, RFC 8538 section 4).
@@ -124,6 +124,8 @@ impl Negotiated {
             DownCause::Received(notification) | DownCause::Sent(notification) => {
                 graceful.notification && !notification.is_hard_reset()
             }
+            // As when the hold timer expires: the peer is there, and does not work.
+            DownCause::SendHold(_) => graceful.notification,
             DownCause::Stopped(_) | DownCause::WrongAs { .. } => false,
         })
     }

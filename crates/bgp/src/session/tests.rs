@@ -194,6 +194,49 @@ fn sessions_live_as_long_as_keepalives_come() {
     assert!(pair.is_established());
 }
 
+/// As where a virtual machine stood still for an hour.
+#[test]
+fn a_clock_that_jumps_ends_who_was_silent_and_nobody_else() {
+    let keepalives = |pair: &Pair| pair.ends[0].counters().sent.keepalive;
+    let mut pair = Pair::up();
+    let connection = pair.ends[0].connections[0].id;
+    pair.now += Duration::from_hours(1);
+    let before = keepalives(&pair);
+    // What came meanwhile waits to be read.
+    pair.input(0, Input::Unread { connection });
+    pair.input(0, Input::Timer);
+    assert_eq!(pair.ends[0].state(), State::Established);
+    assert_eq!(keepalives(&pair), before + 1, "one for all that were not sent");
+    assert!(pair.ends[0].poll_timeout().is_some_and(|at| at > pair.now));
+    pair.now += Duration::from_hours(1);
+    pair.input(0, Input::Timer);
+    assert_eq!(*pair.cause(0), DownCause::Sent(Notification::hold_timer_expired()));
+    pair.run_until(Duration::from_mins(2), Pair::is_established);
+    assert!(pair.is_established() && pair.ends[0].counters().downs == 1);
+}
+
+/// RFC 9687.
+#[test]
+fn who_takes_nothing_is_given_up_without_a_word() {
+    let mut pair = Pair::up();
+    assert_eq!(pair.ends[0].send_hold(), Some(Duration::from_mins(8)), "at least");
+    let connection = pair.ends[0].connections[0].id;
+    let sent = pair.ends[0].counters().sent;
+    pair.input(0, Input::Stalled { connection });
+    assert_eq!(*pair.cause(0), DownCause::SendHold(Duration::from_mins(8)));
+    assert_eq!(pair.ends[0].counters().sent, sent);
+    assert_eq!((pair.ends[0].state(), pair.ends[0].send_hold()), (State::Idle, None));
+    let mut long = [config(0), config(1)];
+    for config in &mut long {
+        config.timers.hold = Duration::from_mins(10);
+    }
+    long[1].timers.send_hold = Some(Duration::from_secs(7));
+    let mut pair = Pair::new(long);
+    pair.run_until(Duration::from_secs(10), Pair::is_established);
+    let times = pair.ends.each_ref().map(|end| end.send_hold().unwrap());
+    assert_eq!(times, [Duration::from_mins(20), Duration::from_secs(7)], "twice the hold time, or as set");
+}
+
 #[test]
 fn without_hold_time_silence_lasts() {
     let mut configs = [config(0), config(1)];
@@ -202,7 +245,7 @@ fn without_hold_time_silence_lasts() {
     pair.run_until(Duration::from_secs(10), Pair::is_established);
     let sent = pair.ends[0].counters().sent.keepalive;
     assert_eq!(pair.ends[0].poll_timeout(), None);
-    assert_eq!(pair.ends[0].established().unwrap().0.send_hold(), None);
+    assert_eq!(pair.ends[0].send_hold(), None);
     assert!(sent <= 2, "one on each connection");
 }
 

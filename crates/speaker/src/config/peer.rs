@@ -164,6 +164,8 @@ pub struct PeerSettings {
     pub allow_own_as: u8,
     /// Its AS in a path to it becomes ours.
     pub replace_peer_as: bool,
+    /// Routes with an `AS_SET` are not taken from another AS (RFC 9774). GoBGP's file has to ask for it.
+    pub refuse_as_sets: bool,
     /// Timers.
     pub timers: Timers,
     /// How the connection is made.
@@ -195,6 +197,7 @@ impl PeerSettings {
             admin_down: false,
             allow_own_as: 0,
             replace_peer_as: false,
+            refuse_as_sets: true,
             timers: Timers {
                 connect_retry: Duration::from_secs(30),
                 hold,

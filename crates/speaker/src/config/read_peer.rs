@@ -75,6 +75,8 @@ impl PeerReader<'_, '_, '_> {
             admin_down: config.flag("admin-down").unwrap_or(false),
             allow_own_as: self.node.config("as-path-options").number("allow-own-as").unwrap_or(0),
             replace_peer_as: self.node.config("as-path-options").flag("replace-peer-as").unwrap_or(false),
+            // gobgpd takes them.
+            refuse_as_sets: self.node.config("as-path-options").flag("refuse-as-sets").unwrap_or(false),
             timers: self.timers(),
             transport: self.transport(address),
             distance: self.distance(),

@@ -271,6 +271,8 @@ const DYNAMIC_NEIGHBOR: &[Key] =
 const AS_PATH_OPTIONS: &[Key] = &[
     key("allow-own-as", Kind::Number(0, 255)),
     key("replace-peer-as", Kind::Flag),
+    // Ours, not GoBGP's (RFC 9774).
+    key("refuse-as-sets", Kind::Flag),
     later_if_set("allow-as-path-loop-local", Kind::Flag, NOT_YET),
 ];
 

@@ -128,9 +128,11 @@ impl Links {
         }
     }
 
-    /// Drops a connection at once.
-    pub(super) fn abort(&mut self, id: ConnectionId) {
-        self.links.retain(|link| link.id != id);
+    /// Drops a connection at once, with what is queued: the kernel does not keep that for a neighbour that takes nothing.
+    pub(super) fn reset(&mut self, id: ConnectionId) {
+        if let Some(index) = self.links.iter().position(|link| link.id == id) {
+            self.links.remove(index).discard();
+        }
     }
 
     /// Drops all connections at once.
@@ -143,9 +145,15 @@ impl Links {
         self.links.iter().filter_map(|link| link.closing).min()
     }
 
-    /// Drops connections that have lingered long enough.
+    /// Drops connections that have lingered long enough. The kernel goes on with what it has of them, unless more waits.
     pub(super) fn sweep(&mut self, now: Instant) {
-        self.links.retain(|link| link.closing.is_none_or(|until| now < until));
+        self.links.retain(|link| {
+            let is_over = link.closing.is_some_and(|until| until <= now);
+            if is_over && !link.pieces.is_empty() {
+                link.discard();
+            }
+            !is_over
+        });
     }
 
     /// Since when the neighbour takes nothing of what is to be written.
@@ -200,6 +208,12 @@ impl Links {
 }
 
 impl Link {
+    /// What is in the kernel to be sent goes when this is dropped.
+    fn discard(&self) {
+        // Where it fails the connection is broken already.
+        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
     /// Unlike `try_read` it takes less than the buffer holds as the word that there is no more, and saves a system call.
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
@@ -326,6 +340,33 @@ mod tests {
         let mut buffer = [0; 16];
         while !matches!(next(&mut links, false, &mut buffer).await, LinkEvent::Closed(ONE)) {}
         assert_eq!(reading.await.unwrap().unwrap(), b"bye");
+    }
+
+    /// How the far end sees the end, and how much it got before.
+    async fn end(mut far: TcpStream) -> (io::Result<usize>, Vec<u8>) {
+        let mut heard = Vec::new();
+        (timeout(SOON, far.read_to_end(&mut heard)).await.unwrap(), heard)
+    }
+
+    #[tokio::test]
+    async fn what_a_deaf_neighbour_is_not_sent_is_forgotten() {
+        for is_closing in [false, true] {
+            let (mut links, far) = pair().await;
+            let more_than_fits = 64 << 20;
+            links.send(ONE, Piece::Own(vec![0; more_than_fits]));
+            // Until the sockets are full.
+            while !poll_fn(|cx| Poll::Ready(links.poll_next(cx, false, &mut []).is_pending())).await {}
+            if is_closing {
+                links.close(ONE);
+                links.sweep(Instant::now() + LINGER);
+            } else {
+                links.reset(ONE);
+            }
+            assert!(links.is_empty());
+            let (end, heard) = end(far).await;
+            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+            assert!(heard.len() < more_than_fits);
+        }
     }
 
     #[tokio::test]
