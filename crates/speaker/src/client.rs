@@ -1,5 +1,6 @@
 //! Asks a running speaker through GoBGP's API: ours, or any that serves version 3 of it.
 
+use crate::KernelRoute;
 use crate::explain::proto::{self as own, explainer_client::ExplainerClient};
 use crate::gobgp::{
     proto::{self, gobgp_api_client::GobgpApiClient},
@@ -146,6 +147,8 @@ pub struct Why {
     pub paths: Vec<PathReason>,
     /// All neighbours.
     pub announcements: Vec<Announcement>,
+    /// How the kernel's route is, where the speaker keeps some.
+    pub kernel: Option<KernelRoute>,
 }
 
 impl Client {
@@ -234,7 +237,18 @@ impl Client {
             paths: paths.map_err(|why| self.refused(why))?,
             announcements: announcements.collect(),
             prefix: answer.prefix,
+            kernel: answer.kernel.map(|route| KernelRoute { installed: route.installed, why: route.why }),
         })
+    }
+
+    /// How the speaker's routes are in the kernel; `None`: it keeps none there.
+    pub async fn kernel(&mut self) -> Result<Option<own::KernelResponse>, ClientError> {
+        let answer = match self.explainer.kernel(own::KernelRequest {}).await {
+            // An older speaker does not tell.
+            Err(why) if why.code() == Code::Unimplemented => return Ok(None),
+            answer => answer.map_err(|why| self.refused(why))?.into_inner(),
+        };
+        Ok(answer.enabled.then_some(answer))
     }
 
     /// Ends a session, or with `soft` only applies policy once more and sends everything once more.

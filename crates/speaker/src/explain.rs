@@ -1,4 +1,4 @@
-//! Our own small API beside GoBGP's, on the same port: why routes are as they are.
+//! Our own small API beside GoBGP's, on the same port: why routes are as they are, here and in the kernel.
 
 use crate::{
     Handle,
@@ -46,7 +46,29 @@ impl proto::explainer_server::Explainer for Explainer {
                 })?),
             };
         let view = self.speaker.why(lookup, neighbor).await.map_err(|why| status(&why))?;
-        Ok(Response::new(show(view)))
+        let kernel = self.speaker.kernel_route(view.prefix).await;
+        let kernel = kernel.map(|route| proto::KernelRoute { installed: route.installed, why: route.why });
+        Ok(Response::new(proto::WhyResponse { kernel, ..show(view) }))
+    }
+
+    async fn kernel(
+        &self,
+        _request: Request<proto::KernelRequest>,
+    ) -> Result<Response<proto::KernelResponse>, Status> {
+        let status = self.speaker.kernel();
+        let enabled = status.is_some();
+        let status = status.unwrap_or_default();
+        let problems = status.problems.into_iter().map(|problem| proto::KernelProblem {
+            why: problem.why,
+            routes: problem.routes as u64,
+            example: problem.example.to_string(),
+        });
+        Ok(Response::new(proto::KernelResponse {
+            enabled,
+            installed: status.installed as u64,
+            stale: status.stale as u64,
+            problems: problems.collect(),
+        }))
     }
 }
 
@@ -85,6 +107,7 @@ fn show(view: WhyView) -> proto::WhyResponse {
         prefix: view.prefix.to_string(),
         paths: view.paths.into_iter().map(path).collect(),
         announcements: view.announcements.into_iter().map(announcement).collect(),
+        kernel: None,
     }
 }
 

@@ -1,15 +1,16 @@
 //! How others ask the one task that owns the routes: a request goes in, a copy comes back.
 
 use crate::{
-    KernelStatus,
+    KernelRoute, KernelStatus,
     change::Change,
     config::{ChangeError, DynamicNeighbor, PeerSettings, RoutePolicy},
     interface,
+    kernel::Asker,
     view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts, WhyView},
 };
 use isthmus_bgp::{Attributes, Family, Nlri, Prefix};
 use std::{net::IpAddr, sync::Arc};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use uuid::Uuid;
 
 /// Requests that may wait for the owner; who asks when it is full waits.
@@ -108,20 +109,22 @@ pub(crate) enum Request {
 #[derive(Clone, Debug)]
 pub struct Handle {
     requests: mpsc::Sender<Request>,
-    kernel: Option<watch::Receiver<KernelStatus>>,
+    kernel: Option<Asker>,
 }
 
 impl Handle {
-    pub(crate) fn new(
-        requests: mpsc::Sender<Request>,
-        kernel: Option<watch::Receiver<KernelStatus>>,
-    ) -> Self {
+    pub(crate) fn new(requests: mpsc::Sender<Request>, kernel: Option<Asker>) -> Self {
         Self { requests, kernel }
     }
 
     /// How the kernel's routes are, where the speaker keeps some.
     pub fn kernel(&self) -> Option<KernelStatus> {
-        self.kernel.as_ref().map(|status| status.borrow().clone())
+        self.kernel.as_ref().map(Asker::status)
+    }
+
+    /// How the kernel's route to a prefix is; `None`: the speaker keeps none, or does not answer in time.
+    pub async fn kernel_route(&self, prefix: Prefix) -> Option<KernelRoute> {
+        self.kernel.as_ref()?.route(prefix).await
     }
 
     async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Refusal> {

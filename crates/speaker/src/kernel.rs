@@ -34,6 +34,8 @@ use tokio::{
 };
 use worker::{Fib, Worker};
 
+/// How long who asks about a route waits for the thread, which may be busy with many others.
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the thread may take to remove all routes.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -119,6 +121,34 @@ pub struct KernelProblem {
     pub example: Prefix,
 }
 
+/// How the kernel's route to one prefix is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelRoute {
+    /// It is there, as it shall be.
+    pub installed: bool,
+    /// Why it is not, and what to do.
+    pub why: String,
+}
+
+/// Asks the thread. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    inbox: Arc<Inbox>,
+    status: watch::Receiver<KernelStatus>,
+}
+
+impl Asker {
+    /// How all routes are.
+    pub(crate) fn status(&self) -> KernelStatus {
+        self.status.borrow().clone()
+    }
+
+    /// How one is; `None`: the thread has ended, or takes too long.
+    pub(crate) async fn route(&self, prefix: Prefix) -> Option<KernelRoute> {
+        timeout(ASK_TIMEOUT, self.inbox.ask(prefix)).await.ok()?.ok()
+    }
+}
+
 /// Removes all routes that speakers with these settings left in the kernel, and says how many there were.
 ///
 /// # Errors
@@ -175,9 +205,9 @@ impl Kernel {
         self.inbox.complete();
     }
 
-    /// How the routes are, and when that changes.
-    pub(crate) fn status(&self) -> watch::Receiver<KernelStatus> {
-        self.status.clone()
+    /// What asks how the routes are.
+    pub(crate) fn asker(&self) -> Asker {
+        Asker { inbox: Arc::clone(&self.inbox), status: self.status.clone() }
     }
 
     /// Ends the thread.

@@ -40,6 +40,6 @@ pub use client::{Client, ClientError};
 pub use config::Config;
 pub use handle::Handle;
 pub use isthmus_bgp::{Attributes, Family, Origin, Prefix};
-pub use kernel::{KernelProblem, KernelRoutes, KernelStatus, remove_kernel_routes};
+pub use kernel::{KernelProblem, KernelRoute, KernelRoutes, KernelStatus, remove_kernel_routes};
 pub use run::{Options, RunError, SetLogLevel, run, start};
 pub use socket::ListenError;

@@ -170,7 +170,7 @@ pub async fn start(
     let kernel = options.kernel.as_ref().map(Kernel::start).transpose().map_err(RunError::Kernel)?;
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_MAX);
-    let handle = Handle::new(requests_in, kernel.as_ref().map(Kernel::status));
+    let handle = Handle::new(requests_in, kernel.as_ref().map(Kernel::asker));
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     for listener in listeners.sockets() {

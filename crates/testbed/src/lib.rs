@@ -29,6 +29,7 @@ pub mod garden;
 pub mod image;
 mod interrupt;
 mod lab;
+pub mod leftovers;
 pub mod load;
 pub mod namespace;
 pub mod nomad;

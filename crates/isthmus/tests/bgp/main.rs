@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod broken_path;
+mod full_table;
 mod kernel;
 mod rig;
 mod secured;

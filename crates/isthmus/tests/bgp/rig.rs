@@ -1,5 +1,6 @@
 //! Two namespaces with a link between them, and daemons in them. All goes when the rig is dropped.
 
+use isthmus_testbed::leftovers;
 use std::{
     fs::{self, File},
     path::PathBuf,
@@ -55,6 +56,10 @@ impl Rig {
         let (ours, theirs) = (format!("{prefix}-a"), format!("{prefix}-b"));
         let rig = Self { ours, theirs, directory: tempfile::tempdir().unwrap() };
         let Self { ours, theirs, .. } = &rig;
+        leftovers::at_end(&format!("rm -rf {}", rig.directory.path().display())).unwrap();
+        for namespace in [ours, theirs] {
+            leftovers::remove_namespace_at_end(namespace).unwrap();
+        }
         sh(&format!("ip netns add {ours}; ip netns add {theirs}"));
         sh(&format!("ip -n {ours} link add eth0 type veth peer name eth0 netns {theirs}"));
         for (namespace, n) in [(ours, 1), (theirs, 2)] {
@@ -314,6 +319,11 @@ impl Daemon {
         if let Err(text) = wait(|| self.control(line), is_so) {
             panic!("{what}: not in {PATIENCE:?}\n{line}\n{text}");
         }
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     fn signal(&self, signal: &str) {

@@ -1,7 +1,7 @@
 //! What the owner of the routes leaves for the thread. The latest word about a prefix replaces the one before, so that it
 //! is never longer than there are prefixes.
 
-use super::Via;
+use super::{KernelRoute, Via};
 use isthmus_bgp::Prefix;
 use rustix::{
     event::{EventfdFlags, eventfd},
@@ -13,6 +13,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{Mutex, MutexGuard, PoisonError},
 };
+use tokio::sync::oneshot;
 
 /// What becomes of the kernel's routes when the speaker stops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub(super) struct News {
     /// Next hops by prefix; none: the route goes.
     pub(super) changes: BTreeMap<Prefix, Vec<Via>>,
     pub(super) complete: bool,
+    /// Which routes somebody wants to know about: as many as clients ask at once.
+    pub(super) asked: Vec<(Prefix, oneshot::Sender<KernelRoute>)>,
     pub(super) stop: Option<Leave>,
 }
 
@@ -54,6 +57,19 @@ impl Inbox {
         self.wake();
     }
 
+    /// Wants to know how the route to a prefix is. Dropped without an answer if the thread has ended.
+    pub(super) fn ask(&self, prefix: Prefix) -> oneshot::Receiver<KernelRoute> {
+        let (reply, answer) = oneshot::channel();
+        let mut news = self.news();
+        // Nobody looks any longer.
+        if news.stop.is_none() {
+            news.asked.push((prefix, reply));
+        }
+        drop(news);
+        self.wake();
+        answer
+    }
+
     /// The first word counts: who was asked to stop is not asked again.
     pub(super) fn stop(&self, leave: Leave) {
         self.news().stop.get_or_insert(leave);
@@ -64,7 +80,10 @@ impl Inbox {
         // What comes after this wakes anew.
         let mut count = [0; 8];
         let _ = read(&self.wake, &mut count);
-        std::mem::take(&mut *self.news())
+        let mut news = self.news();
+        // Who is to stop stays so.
+        let stop = news.stop;
+        News { stop, ..std::mem::replace(&mut *news, News { stop, ..News::default() }) }
     }
 
     fn news(&self) -> MutexGuard<'_, News> {

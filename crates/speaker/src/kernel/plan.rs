@@ -4,7 +4,7 @@
 //! A key is a prefix. Whatever happens to it only makes it pending; [`Plan::next`] then compares what it shall be with what
 //! it is. So events may be doubled, late or lost: a resync finds the rest.
 
-use super::Via;
+use super::{KernelRoute, Via};
 use isthmus_bgp::Prefix;
 use rustix::io::Errno;
 use std::{
@@ -544,6 +544,23 @@ impl Plan {
 
     pub(super) fn stale(&self) -> usize {
         self.adopted.len()
+    }
+
+    /// How the route to a prefix is.
+    pub(super) fn route(&self, prefix: &Prefix) -> KernelRoute {
+        let key = (*prefix, self.metric);
+        let why = if let Some(failure) = self.failed.get(prefix) {
+            failure.to_string()
+        } else if self.pending.contains(prefix) || self.lost.contains(prefix) {
+            "it is being changed: ask again".to_owned()
+        } else if self.adopted.contains(&key) {
+            "it is one of an earlier run, and waits for its neighbour".to_owned()
+        } else if self.observed.contains_key(&key) {
+            String::new()
+        } else {
+            "no path of a neighbour is the best".to_owned()
+        };
+        KernelRoute { installed: why.is_empty(), why }
     }
 
     /// What is not there: why, how many, one of them.

@@ -95,6 +95,10 @@ impl<F: Fib> Worker<F> {
         if news.complete {
             self.plan.complete();
         }
+        for (prefix, reply) in news.asked {
+            // Who asked may have left meanwhile.
+            let _ = reply.send(self.plan.route(&prefix));
+        }
     }
 
     /// Does a part of what is to be done; whether there is more.

@@ -45,12 +45,17 @@ pub(super) async fn run(args: &SummaryArgs, session: &mut Session) -> Result<Exi
     if let Some(seconds) = args.watch {
         return watch(args, Duration::from_secs(seconds), session).await;
     }
-    let rows = ask(&mut args.speaker.client().await?).await?;
+    let mut client = args.speaker.client().await?;
+    let rows = ask(&mut client).await?;
     let is_well = rows.iter().all(Neighbor::is_well);
     if rows.is_empty() {
         session.tell(NOBODY);
     }
     neighbors().list(&mut *session.out, &args.output, rows)?;
+    for missing in client.kernel().await.map_err(refused)?.unwrap_or_default().problems {
+        let (routes, example, why) = (missing.routes, &missing.example, &missing.why);
+        session.tell(&format!("{routes} route(s) are not in the kernel, for example {example}: {why}"));
+    }
     Ok(if is_well { Exit::Yes } else { Exit::No })
 }
 

@@ -7,6 +7,7 @@ use crate::{
     output::{Column, Format, OutputArgs, View, pretty},
 };
 use isthmus_speaker::{
+    KernelRoute,
     client::{self, Announcement, PathReason},
     interface,
 };
@@ -75,6 +76,21 @@ struct Answer {
     prefix: String,
     paths: Vec<PathRow>,
     announcements: Vec<AnnouncementRow>,
+    /// `null`: the speaker keeps no routes in the kernel.
+    kernel: Option<KernelRow>,
+}
+
+/// The kernel's route.
+#[derive(Debug, Serialize)]
+struct KernelRow {
+    installed: bool,
+    why: String,
+}
+
+impl From<KernelRoute> for KernelRow {
+    fn from(route: KernelRoute) -> Self {
+        Self { installed: route.installed, why: route.why }
+    }
 }
 
 /// Explains one prefix.
@@ -88,6 +104,7 @@ pub(super) async fn run(args: WhyArgs, session: &mut Session) -> Result<Exit, Fa
         prefix: why.prefix,
         paths: why.paths.into_iter().map(PathRow::from).collect(),
         announcements: why.announcements.into_iter().map(AnnouncementRow::from).collect(),
+        kernel: why.kernel.map(KernelRow::from),
     };
     let is_known = !answer.paths.is_empty();
     match args.output.output {
@@ -108,6 +125,14 @@ fn tables(answer: Answer, args: &WhyArgs, session: &mut Session) -> Result<(), F
         writeln!(session.out)?;
         let plain = OutputArgs { columns: Vec::new(), sort: None, ..args.output.clone() };
         announcements().list(&mut *session.out, &plain, answer.announcements)?;
+        if let Some(route) = answer.kernel {
+            let why = if route.installed {
+                "in the kernel".to_owned()
+            } else {
+                format!("not in the kernel: {}", route.why)
+            };
+            writeln!(session.out, "\n{} is {why}", answer.prefix)?;
+        }
     }
     Ok(())
 }
