@@ -72,6 +72,12 @@ pub struct ClusterSpec {
     /// `full-mesh` or `none`: which of its nodes are BGP neighbours by themselves. Absent: `full-mesh`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topology: Option<String>,
+    /// Its nodes announce single containers too, not only their blocks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub announce_endpoints: bool,
+    /// Equal paths that its nodes use at once, from 1 to 255. Absent: as many as the kernel takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paths_max: Option<u8>,
     /// Has no agents of ours: its pools are ranges of another network, which enter as one workload.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub external: bool,

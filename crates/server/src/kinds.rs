@@ -181,6 +181,11 @@ pub(crate) struct StoredCluster {
     /// `None`: as [`Topology::default`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) topology: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) announce_endpoints: bool,
+    /// `None`: as many as the kernel takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) paths_max: Option<u8>,
     /// Has no agents of ours.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) external: bool,
@@ -423,6 +428,8 @@ mod tests {
             reject: None,
             asn: None,
             topology: None,
+            announce_endpoints: false,
+            paths_max: None,
             external: false,
         };
         assert_eq!(cluster.default_verdict(), DefaultVerdict::Closed);

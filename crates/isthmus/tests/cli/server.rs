@@ -171,6 +171,44 @@ fn a_cluster_gets_an_as_and_loses_it() {
 }
 
 #[test]
+fn what_happens_without_a_rule_and_what_nodes_announce_can_be_set() {
+    let server = Real::new();
+    assert_eq!(server.run("cluster create red --platform k8s").exit, Some(0));
+    let ran = server.run("cluster set red --default closed --deny reject");
+    assert_eq!(
+        ran.err,
+        "✔ cluster red: default open -> closed, deny drop -> reject   \
+         undo: isthmus cluster set red --default open --deny drop\n"
+    );
+    let ran = server.run("cluster set red --announce-endpoints yes --paths-max 4");
+    assert_eq!(
+        ran.err,
+        "✔ cluster red: announce endpoints no -> yes, paths none -> 4   \
+         undo: isthmus cluster set red --announce-endpoints no --paths-max none\n"
+    );
+    let shown = server.run("cluster show red -o json").out;
+    for part in ["\"default\": \"closed\"", "\"announceEndpoints\": true", "\"pathsMax\": 4"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    let ran = server.run("cluster delete red");
+    assert!(
+        ran.err.ends_with("--default closed --deny reject --announce-endpoints --paths-max 4\n"),
+        "{}",
+        ran.err
+    );
+    server.run("cluster create red --platform k8s --announce-endpoints --paths-max 4");
+    let ran = server.run("cluster set red --announce-endpoints no --paths-max none");
+    assert!(
+        ran.err.starts_with("✔ cluster red: announce endpoints yes -> no, paths 4 -> none"),
+        "{}",
+        ran.err
+    );
+    for wrong in ["", "--paths-max 0", "--default maybe", "--announce-endpoints maybe"] {
+        assert_eq!(server.run(&format!("cluster set red {wrong}")).exit, Some(2), "{wrong}");
+    }
+}
+
+#[test]
 fn a_bgp_peer_is_made_without_its_password_in_sight() {
     let server = Real::new();
     let directory = tempfile::tempdir().unwrap();

@@ -19,6 +19,8 @@ pub(crate) struct ClusterDraft {
     pub(crate) reject: Option<bool>,
     pub(crate) asn: Option<Asn>,
     pub(crate) topology: Option<Topology>,
+    pub(crate) announce_endpoints: bool,
+    pub(crate) paths_max: Option<u8>,
     pub(crate) external: bool,
 }
 
@@ -258,6 +260,8 @@ fn stored(draft: &ClusterDraft, uuid: Uuid) -> StoredCluster {
         reject: draft.reject,
         asn: draft.asn.map(Asn::number),
         topology: draft.topology.map(|topology| topology.as_str().to_owned()),
+        announce_endpoints: draft.announce_endpoints,
+        paths_max: draft.paths_max,
         external: draft.external,
     }
 }

@@ -56,6 +56,8 @@ impl Rig {
             reject: None,
             asn: None,
             topology: None,
+            announce_endpoints: false,
+            paths_max: None,
             external: false,
         };
         self.one().create_cluster(&draft, false).await.unwrap();
@@ -533,6 +535,8 @@ async fn codes(registry: &Registry) -> Vec<&'static str> {
         reject: None,
         asn: None,
         topology: None,
+        announce_endpoints: false,
+        paths_max: None,
         external: false,
     };
     vec![
@@ -560,6 +564,8 @@ async fn a_write_that_cannot_be_is_told_and_the_next_one_works() {
         reject: None,
         asn: None,
         topology: None,
+        announce_endpoints: false,
+        paths_max: None,
         external: false,
     };
     registry.create_cluster(&draft, false).await.unwrap();

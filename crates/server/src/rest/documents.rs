@@ -60,6 +60,15 @@ fn asn(number: Option<u32>) -> Result<Option<Asn>, Refusal> {
     number.map(|number| Asn::new(number).map_err(|why| Refusal::bad(format!("asn: {why}")))).transpose()
 }
 
+fn paths_max(paths: Option<u8>) -> Result<Option<u8>, Refusal> {
+    match paths {
+        Some(0) => Err(Refusal::bad(
+            "pathsMax is 0: write 1 or more, or leave it out for as many as the kernel takes",
+        )),
+        paths => Ok(paths),
+    }
+}
+
 /// One of two words, if any.
 fn word(field: &str, value: Option<&String>, no: &str, yes: &str) -> Result<Option<bool>, Refusal> {
     match value.map(String::as_str) {
@@ -83,6 +92,8 @@ pub(super) fn cluster_draft(draft: &Draft<ClusterSpec>) -> Result<ClusterDraft, 
         reject: word("deny", spec.deny.as_ref(), "drop", "reject")?,
         asn: asn(spec.asn)?,
         topology: read(spec.topology.as_ref())?,
+        announce_endpoints: spec.announce_endpoints,
+        paths_max: paths_max(spec.paths_max)?,
         external: spec.external,
     })
 }
@@ -162,6 +173,8 @@ pub(super) fn cluster(view: &View, name: &str) -> Option<Resource<ClusterSpec>> 
         deny: Some(deny.to_owned()),
         asn: value.asn().map(Asn::number),
         topology: value.asn().map(|_asn| value.topology().as_str().to_owned()),
+        announce_endpoints: value.announce_endpoints,
+        paths_max: value.paths_max,
         external: value.external,
     };
     Some(resource("cluster", name.to_owned(), value.uuid, held.revision, value.labels.clone(), spec))

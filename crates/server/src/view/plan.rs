@@ -45,8 +45,9 @@ pub(crate) fn of_node(view: &View, node: &str) -> Plan {
     let message = stream::Bgp {
         asn: own.asn.number(),
         router_id: own.router_id.to_string(),
-        announce_endpoints: false,
-        paths_max: 0,
+        announce_endpoints: own.clusters(view).any(|cluster| cluster.announce_endpoints),
+        // Of several clusters the one that takes the fewest: somebody's routers or rules bear no more.
+        paths_max: own.clusters(view).filter_map(|cluster| cluster.paths_max).min().map_or(0, u32::from),
         cluster_id: own.node.settings.reflector.map(|id| id.to_string()).unwrap_or_default(),
     };
     plan.insert(ViewKey::Bgp, (version(&message), Value::Bgp(message)));
@@ -87,7 +88,12 @@ struct Speaker<'a> {
     meshed: bool,
 }
 
-impl Speaker<'_> {
+impl<'a> Speaker<'a> {
+    /// The clusters that it serves.
+    fn clusters(&self, view: &'a View) -> impl Iterator<Item = &'a StoredCluster> {
+        self.node.clusters.iter().filter_map(|name| Some(&view.clusters.get(name)?.value))
+    }
+
     fn is_reflector(&self) -> bool {
         self.node.settings.reflector.is_some()
     }

@@ -63,6 +63,8 @@ fn written(change: &Change) -> (String, Option<Vec<u8>>) {
                 reject: None,
                 asn: None,
                 topology: None,
+                announce_endpoints: false,
+                paths_max: None,
                 external: false,
             });
             (cluster_key(&cluster(*key)), value.map(|value| encode(&value)))

@@ -91,6 +91,28 @@ async fn a_password_is_written_and_never_returned() {
 }
 
 #[tokio::test]
+async fn a_cluster_says_what_its_nodes_announce_and_how_many_paths_they_use() {
+    let rig = Rig::with_clusters().await;
+    let spec = |paths_max| ClusterSpec {
+        platform: "kubernetes".to_owned(),
+        asn: Some(64_512),
+        announce_endpoints: true,
+        paths_max,
+        ..ClusterSpec::default()
+    };
+    let path = "/api/v1/clusters/red";
+    let made: Resource<ClusterSpec> = rig.client.put(path, &draft("red", spec(Some(4)))).await.unwrap();
+    assert!(made.spec.announce_endpoints && made.spec.paths_max == Some(4));
+    let agent = rig.agent("n1", 1).await;
+    match agent.view.get("bgp") {
+        Some((_, Value::Bgp(bgp))) => assert_eq!((bgp.announce_endpoints, bgp.paths_max), (true, 4)),
+        other => panic!("{other:?}"),
+    }
+    let problem = rig.refusal(Method::PUT, path, Some(&draft("red", spec(Some(0))))).await;
+    assert!(problem.status == 400 && problem.detail.contains("pathsMax is 0"), "{problem:?}");
+}
+
+#[tokio::test]
 async fn a_neighbour_with_faults_is_refused_with_all_of_them() {
     let rig = Rig::with_clusters().await;
     let bad = BgpPeerSpec {

@@ -43,7 +43,15 @@ impl Rig {
     }
 
     fn cluster(&mut self, name: &str, asn: Option<u32>, topology: Option<&str>, external: bool) {
-        let cluster = StoredCluster {
+        self.put_cluster(name, &Self::stored(asn, topology, external));
+    }
+
+    fn put_cluster(&mut self, name: &str, cluster: &StoredCluster) {
+        assert!(self.put(kinds::cluster_key(name), cluster));
+    }
+
+    fn stored(asn: Option<u32>, topology: Option<&str>, external: bool) -> StoredCluster {
+        StoredCluster {
             uuid: Uuid::nil(),
             labels: Labels::new(),
             platform: "mesos".to_owned(),
@@ -51,9 +59,10 @@ impl Rig {
             reject: None,
             asn,
             topology: topology.map(str::to_owned),
+            announce_endpoints: false,
+            paths_max: None,
             external,
-        };
-        assert!(self.put(kinds::cluster_key(name), &cluster));
+        }
     }
 
     fn node(&mut self, name: &str, number: u32, cluster: &str, settings: StoredNodeSettings) {
@@ -166,6 +175,30 @@ fn a_topology_of_none_leaves_only_what_is_declared() {
     rig.peer("tor", &tor("198.51.100.1"));
     assert_eq!(rig.names("red-1"), ["tor"]);
     assert!(rig.names("blue-1").is_empty());
+}
+
+#[test]
+fn what_nodes_announce_and_how_many_paths_they_use_is_their_clusters() {
+    let mut rig = Rig::new();
+    let speaker = rig.speaker("red-1").unwrap();
+    assert!(!speaker.announce_endpoints && speaker.paths_max == 0);
+    let set = |announce_endpoints, paths_max| StoredCluster {
+        announce_endpoints,
+        paths_max,
+        ..Rig::stored(Some(64_512), None, false)
+    };
+    rig.put_cluster("red", &set(true, Some(4)));
+    let speaker = rig.speaker("red-1").unwrap();
+    assert_eq!((speaker.announce_endpoints, speaker.paths_max), (true, 4));
+    // Of a node of several clusters: whoever wants it announced, and the fewest paths.
+    rig.put_cluster("blue", &set(false, Some(2)));
+    let both = StoredNode {
+        clusters: vec!["red".to_owned(), "blue".to_owned()],
+        ..rig.view.nodes["red-1"].value.clone()
+    };
+    rig.put(kinds::node_key("red-1"), &both);
+    let speaker = rig.speaker("red-1").unwrap();
+    assert_eq!((speaker.announce_endpoints, speaker.paths_max), (true, 2));
 }
 
 #[test]
