@@ -150,6 +150,9 @@ pub struct PeerConfig {
     pub cluster_id: Option<RouterId>,
     /// Puts ourselves as next hop into what iBGP peers get from eBGP ones. Reflected routes keep theirs.
     pub next_hop_self: bool,
+    /// What iBGP peers told us keeps its next hop towards this eBGP peer, which can reach it as we do (RFC 4271
+    /// section 5.1.3, a third party's).
+    pub third_party_next_hop: bool,
     /// Our next hop for IPv4 prefixes where the session's own address is not the one.
     pub next_hop_v4: Option<Ipv4Addr>,
     /// Our next hop for IPv6 prefixes where the session's own address is not the one.
@@ -179,6 +182,7 @@ impl PeerConfig {
             reflector_client: false,
             cluster_id: None,
             next_hop_self: false,
+            third_party_next_hop: false,
             next_hop_v4: None,
             next_hop_v6: None,
             allow_own_as: 0,

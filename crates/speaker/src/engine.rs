@@ -75,6 +75,7 @@ pub(crate) fn peer(settings: &PeerSettings, policies: &(Arc<dyn Policy>, Arc<dyn
     let mut peer = PeerConfig::new(policies.0.clone(), policies.1.clone());
     peer.reflector_client = settings.reflector_client.is_some();
     peer.cluster_id = settings.reflector_client.map(Into::into);
+    peer.third_party_next_hop = settings.third_party_next_hop;
     peer.allow_own_as = settings.allow_own_as;
     peer.replace_peer_as = settings.replace_peer_as;
     peer.remove_private_as = settings.remove_private_as.map(|how| match how {

@@ -34,6 +34,7 @@ pub(super) struct GroupKey {
     replaced_as: Option<Asn>,
     remove_private_as: Option<RemovePrivateAs>,
     pub(super) next_hop_self: bool,
+    third_party_next_hop: bool,
     route_server_client: bool,
     self_v4: Option<Ipv4Addr>,
     self_v6: Option<Ipv6Addr>,
@@ -67,6 +68,7 @@ impl GroupKey {
             replaced_as: config.replace_peer_as.then_some(negotiated.peer_as),
             remove_private_as: config.remove_private_as,
             next_hop_self: config.next_hop_self,
+            third_party_next_hop: !internal && config.third_party_next_hop,
             route_server_client: !internal && config.route_server_client,
             self_v4: config.next_hop_v4.or(own_v4),
             self_v6: config.next_hop_v6.or(own_v6),
@@ -138,7 +140,10 @@ impl GroupKey {
         let mut dressed = attributes.clone();
         let set_next_hop = attributes.next_hop != original.next_hop;
         let own = match self.kind {
-            PeerKind::External => !self.route_server_client,
+            PeerKind::External => {
+                let keeps = self.third_party_next_hop && origin.internal.is_some();
+                !self.route_server_client && !keeps
+            }
             PeerKind::Internal => self.next_hop_self && origin.internal.is_none(),
         };
         // RFC 2545 section 3: a link-local address is for who is on the link, and it is not known who is.

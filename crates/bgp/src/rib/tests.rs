@@ -666,6 +666,25 @@ fn a_next_hop_on_a_link_goes_no_further() {
 }
 
 #[test]
+fn a_third_partys_next_hop_stays_where_both_ends_reach_it() {
+    let mut net = Net::new();
+    let inside = net.peer(client(), ASN);
+    let abroad = net.peer(accept(), Asn(1));
+    let usual = net.peer(accept(), Asn(2));
+    let keeps = net.peer(PeerConfig { third_party_next_hop: true, ..accept() }, Asn(3));
+    net.send(inside, A, route(9, &[]));
+    net.send(abroad, B, route(8, &[1]));
+    net.router.announce(prefix("10.9.0.0/16"), Attributes::local(Origin::Igp), NOW);
+    net.drain();
+    let next_hop = |peer: usize, text: &str| net.mirrors[peer].get(text).next_hop.unwrap().address();
+    let own = IpAddr::from([10, 0, 0, 254]);
+    assert_ne!(next_hop(keeps, A), own, "that of the node that told us");
+    assert_eq!(net.mirrors[keeps].get(A).as_path.to_string(), "65000");
+    assert_eq!(next_hop(usual, A), own);
+    assert_eq!((next_hop(keeps, B), next_hop(keeps, "10.9.0.0/16")), (own, own), "another AS's, and our own");
+}
+
+#[test]
 fn private_numbers_can_be_hidden() {
     for (config, expected) in [
         (PeerConfig { remove_private_as: Some(crate::RemovePrivateAs::All), ..accept() }, "65000 1"),

@@ -176,6 +176,8 @@ pub struct PeerSettings {
     pub bfd: Option<BfdSettings>,
     /// It is a client of this cluster id (RFC 4456).
     pub reflector_client: Option<Ipv4Addr>,
+    /// Routes of our own AS go to it with the next hop that they came with, if it is in another AS. GoBGP has no key for it.
+    pub third_party_next_hop: bool,
     /// Graceful restart.
     pub graceful_restart: Option<GracefulRestart>,
     /// What routes are exchanged; not empty.
@@ -215,6 +217,7 @@ impl PeerSettings {
             },
             distance: Distance::Usual,
             reflector_client: None,
+            third_party_next_hop: false,
             graceful_restart: None,
             families: vec![FamilySettings::new(family)],
             bfd: None,

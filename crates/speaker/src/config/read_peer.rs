@@ -82,6 +82,7 @@ impl PeerReader<'_, '_, '_> {
             distance: self.distance(),
             bfd: self.bfd(),
             reflector_client: self.reflector_client(),
+            third_party_next_hop: false,
             graceful_restart: self.graceful_restart(),
             families: self.families(address),
         };
