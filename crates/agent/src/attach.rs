@@ -181,12 +181,18 @@ impl Agent {
         wanted: Option<IpAddr>,
         detail: &[u8],
     ) -> Result<(IpAddr, Ticket), Failure> {
+        let mut avoid = self.kernel.borrowed();
+        if let Some(before) = self.attachments().get(&plan.id) {
+            // What it has it keeps, whoever says to have it too.
+            avoid.remove(&before.address);
+        }
         for _ in 0..LEASE_ATTEMPTS_MAX {
             let request = Request {
                 owner: plan.owner.clone(),
                 cluster: plan.cluster.clone(),
                 family: Family::V4,
                 wanted,
+                avoid: avoid.clone(),
                 detail: detail.to_vec(),
             };
             let (allocated, ticket) = self.addresses.change(|ipam| {

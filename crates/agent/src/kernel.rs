@@ -27,6 +27,8 @@ pub trait Kernel: Send + Sync + 'static {
     fn set_network(&self, network: &Network) -> Result<(), KernelError>;
     /// Adds to the network that an agent before this one left, and takes nothing away: what is known may be old.
     fn widen_network(&self, network: &Network) -> Result<(), KernelError>;
+    /// Addresses of this node's blocks that are on other hosts, as the kernel's routes say.
+    fn borrowed(&self) -> BTreeSet<IpAddr>;
     /// Loads the rules towards one identity; before the first attach of that identity.
     fn set_table(&self, table: &Table) -> Result<(), KernelError>;
     /// Identities whose rules are loaded, by this agent or one before it.

@@ -117,6 +117,9 @@ pub const BLOCK_NATIVE: u32 = 2;
 pub const BLOCK_FOREIGN: u32 = 4;
 /// [`BlockValue::flags`], with [`BLOCK_NATIVE`]: where the kernel has no route of its own, the overlay is the way.
 pub const BLOCK_OVERLAY_ELSE: u32 = 8;
+/// [`BlockValue::flags`], with [`BLOCK_FOREIGN`]: one address of a block of this node, which somebody elsewhere borrowed. The
+/// kernel's routes say so, not the server.
+pub const BLOCK_BORROWED: u32 = 16;
 
 /// Value of `NODE`, keyed by each address of each node.
 #[repr(C)]

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!  Network ──► network.rs ──► NODE, BLOCK, PEER, CONFIG, routes of the pools
-//!  the kernel's routes ─► route.rs ─► epochs, MULTIPATH
+//!  the kernel's routes ─► route.rs ─► epochs, MULTIPATH, borrowed addresses in BLOCK
 //!  Table ────► table.rs ────► POLICY, SLOT
 //!  LinkRequest ► link.rs ───► veth pair, ENDPOINT_BY_*, programs on both hooks
 //!  ports ────► firewall.rs ─► nftables table `isthmus`
@@ -200,13 +200,21 @@ impl Dataplane {
         let mut uplinks = network::apply(&self.maps, &mut netlink, &overlay, network, extent)?;
         if network::accepts_native(network) != 0 {
             let anew = *network != state.network;
-            let more = self.routes.interfaces(anew).map_err(ApplyError::of("read the kernel's routes"))?;
+            let own = network::own_blocks(&overlay, network);
+            let more = self.routes.look(own, anew).map_err(ApplyError::of("read the kernel's routes"))?;
             uplinks.extend(more);
+        } else {
+            self.routes.forget();
         }
         self.attach_uplinks(&mut state, &mut netlink, &uplinks)?;
         state.network = network.clone();
         state.extent = extent;
         self.apply_firewall(&mut state)
+    }
+
+    /// Addresses of this node's blocks that are elsewhere, as the kernel's routes say: nobody here may get them.
+    pub fn borrowed(&self) -> BTreeSet<Ipv4Addr> {
+        self.routes.borrowed()
     }
 
     /// Attaches to the interfaces by which nodes are reached, beside the one with the tunnel's address.

@@ -11,8 +11,8 @@ use crate::{
 };
 use ipnet::{IpNet, Ipv4Net};
 use isthmus_dataplane_common::{
-    BLOCK_FOREIGN, BLOCK_LOCAL, BLOCK_NATIVE, BLOCK_OVERLAY_ELSE, BLOCK_PREFIX_IPV4, BlockKey, BlockValue,
-    LAYOUT_VERSION, NATIVE_ACCEPTED, NATIVE_STRICT, NodeValue,
+    BLOCK_BORROWED, BLOCK_FOREIGN, BLOCK_LOCAL, BLOCK_NATIVE, BLOCK_OVERLAY_ELSE, BLOCK_PREFIX_IPV4,
+    BlockKey, BlockValue, LAYOUT_VERSION, NATIVE_ACCEPTED, NATIVE_STRICT, NodeValue,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -272,11 +272,22 @@ fn apply_blocks(
     if extent == Extent::Known {
         return Ok(changed);
     }
-    for (key, _) in observed.iter().filter(|(bytes, _)| !desired.contains_key(*bytes)).map(|(_, pair)| pair) {
-        maps.block.remove(key).map_err(failed)?;
-        changed = true;
+    // Borrowed addresses follow the kernel's routes (`route.rs`), where routes are followed at all.
+    let follows_routes = accepts_native(network) != 0;
+    let is_kept = |value: &BlockValue| follows_routes && value.flags & BLOCK_BORROWED != 0;
+    for (bytes, (key, value)) in &observed {
+        if !desired.contains_key(bytes) && !is_kept(value) {
+            maps.block.remove(key).map_err(failed)?;
+            changed = true;
+        }
     }
     Ok(changed)
+}
+
+/// The blocks of this node.
+pub(crate) fn own_blocks(overlay: &Overlay, network: &Network) -> BTreeSet<Ipv4Net> {
+    let own = own_number(overlay, network);
+    network.blocks.iter().filter(|entry| entry.node == own).filter_map(|entry| ipv4(&entry.block)).collect()
 }
 
 /// Whether the kernel's value has to be written.

@@ -1,5 +1,6 @@
 //! The kernel's routes, for packets without encapsulation: watched, so that connections follow a change at once, and read
-//! for what programs cannot ask: all the interfaces that one route leaves by.
+//! for what programs cannot ask: all the interfaces that one route leaves by, and which addresses of this node's own blocks
+//! are elsewhere.
 //!
 //! Programs ask the kernel for the way of each connection (`crates/ebpf/src/native.rs`) and remember the answer under an
 //! epoch. The watch begins another when a route, a next hop, a rule or a link changes. Without a watch, as while the agent is
@@ -8,7 +9,8 @@
 use crate::{netlink::Netlink, program::Maps, sys::map::Prefixed};
 use ipnet::Ipv4Net;
 use isthmus_dataplane_common::{
-    BLOCK_PREFIX_IPV4, BlockKey, MULTIPATH_MAX, MultipathValue, NATIVE_STRICT, mapped,
+    BLOCK_BORROWED, BLOCK_FOREIGN, BLOCK_NATIVE, BLOCK_PREFIX_IPV4, BlockKey, BlockValue, MULTIPATH_MAX,
+    MultipathValue, NATIVE_STRICT, identity, mapped,
 };
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
@@ -17,6 +19,7 @@ use rustix::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
+    net::Ipv4Addr,
     os::fd::OwnedFd,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
@@ -57,6 +60,9 @@ struct Shared {
 struct Seen {
     read: bool,
     interfaces: BTreeSet<u32>,
+    /// Blocks of this node.
+    own: BTreeSet<Ipv4Net>,
+    borrowed: BTreeSet<Ipv4Addr>,
 }
 
 impl Watch {
@@ -71,13 +77,25 @@ impl Watch {
         Ok(Self { shared, thread: Some(thread), stop: Some(stop) })
     }
 
-    /// Interfaces that packets of other networks may come by: those that routes with a next hop leave by. `anew`: read now.
-    pub(crate) fn interfaces(&self, anew: bool) -> io::Result<BTreeSet<u32>> {
+    /// Interfaces that packets of other networks may come by: those that routes with a next hop leave by. `own`: this
+    /// node's blocks; `anew`: read now.
+    pub(crate) fn look(&self, own: BTreeSet<Ipv4Net>, anew: bool) -> io::Result<BTreeSet<u32>> {
         let mut seen = self.shared.lock();
-        if anew || !seen.read {
+        if anew || !seen.read || seen.own != own {
+            seen.own = own;
             self.shared.read(&mut seen)?;
         }
         Ok(seen.interfaces.clone())
+    }
+
+    /// Routes say nothing any more: all packets are encapsulated.
+    pub(crate) fn forget(&self) {
+        *self.shared.lock() = Seen::default();
+    }
+
+    /// Addresses of this node's blocks that are elsewhere.
+    pub(crate) fn borrowed(&self) -> BTreeSet<Ipv4Addr> {
+        self.shared.lock().borrowed.clone()
     }
 }
 
@@ -133,6 +151,11 @@ impl Shared {
         let strict = self.maps.config()?.native & NATIVE_STRICT != 0;
         let desired = if strict { multipath(&routes) } else { BTreeMap::new() };
         apply_multipath(&self.maps, &desired)?;
+        let borrowed = borrowed(&routes, &seen.own);
+        if !seen.read || borrowed != seen.borrowed {
+            apply_borrowed(&self.maps, &borrowed)?;
+            seen.borrowed = borrowed;
+        }
         seen.read = true;
         Ok(())
     }
@@ -202,6 +225,35 @@ fn apply_multipath(maps: &Maps, desired: &BTreeMap<Ipv4Net, BTreeSet<u32>>) -> i
     Ok(())
 }
 
+/// Addresses of our own blocks that are elsewhere: a route of their own leads to a router or another host, and none to a
+/// container of ours.
+fn borrowed(routes: &[KernelRoute], own: &BTreeSet<Ipv4Net>) -> BTreeSet<Ipv4Addr> {
+    let is_single = |route: &&KernelRoute| {
+        let strictly = |block: &Ipv4Net| *block != route.prefix && block.contains(&route.prefix);
+        route.prefix.prefix_len() == 32 && own.iter().any(strictly)
+    };
+    let (away, here): (Vec<_>, Vec<_>) = routes.iter().filter(is_single).partition(|route| route.has_gateway);
+    let here: BTreeSet<_> = here.into_iter().map(|route| route.prefix).collect();
+    away.into_iter().map(|route| route.prefix).filter(|p| !here.contains(p)).map(|p| p.network()).collect()
+}
+
+/// Writes them beside the blocks. Who sends from there is not known: nothing names the one that borrowed it.
+fn apply_borrowed(maps: &Maps, desired: &BTreeSet<Ipv4Addr>) -> io::Result<()> {
+    let desired: BTreeSet<_> = desired.iter().map(|address| bytes((*address).into())).collect();
+    for key in maps.block.keys()? {
+        let is_ours = maps.block.value(&key)?.is_some_and(|value| value.flags & BLOCK_BORROWED != 0);
+        if is_ours && !desired.contains(&(key.prefix_len, key.key.address)) {
+            maps.block.remove(&key)?;
+        }
+    }
+    let flags = BLOCK_NATIVE | BLOCK_FOREIGN | BLOCK_BORROWED;
+    let value = BlockValue { flags, identity: identity::UNKNOWN, ..BlockValue::default() };
+    for (prefix_len, address) in desired {
+        maps.block.set(&Prefixed { prefix_len, key: BlockKey { scope: 0, address } }, &value)?;
+    }
+    Ok(())
+}
+
 fn bytes(prefix: Ipv4Net) -> (u32, [u32; 4]) {
     let address = mapped(u32::from_ne_bytes(prefix.network().octets()));
     (BLOCK_PREFIX_IPV4 + u32::from(prefix.prefix_len()), address)
@@ -231,6 +283,24 @@ mod tests {
         let expected = [("10.0.0.0/8", vec![1, 2]), ("10.1.0.0/16", vec![3])];
         let expected = expected.map(|(prefix, found)| (prefix.parse().unwrap(), found.into_iter().collect()));
         assert_eq!(found, BTreeMap::from(expected));
+    }
+
+    #[test]
+    fn an_address_of_ours_is_elsewhere_if_a_route_says_so_and_no_container_has_it() {
+        let own = BTreeSet::from(["10.64.0.0/26".parse().unwrap(), "10.64.9.9/32".parse().unwrap()]);
+        let here = |prefix| KernelRoute { has_gateway: false, ..route(prefix, &[7]) };
+        let routes = [
+            route("10.64.0.5/32", &[1]),
+            route("10.64.0.6/32", &[1]),
+            here("10.64.0.6/32"),
+            here("10.64.0.7/32"),
+            // Neither a part of the block nor all of it is one address, and others' blocks are not ours.
+            route("10.64.0.8/30", &[1]),
+            route("10.64.0.0/26", &[1]),
+            route("10.64.9.9/32", &[1]),
+            route("10.64.1.1/32", &[1]),
+        ];
+        assert_eq!(borrowed(&routes, &own), BTreeSet::from(["10.64.0.5".parse().unwrap()]));
     }
 
     #[test]

@@ -24,7 +24,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use isthmus_dataplane_common::{
-    BLOCK_FOREIGN, BLOCK_LOCAL, BLOCK_NATIVE, BLOCK_OVERLAY_ELSE, BLOCK_PREFIX_MAX, BlockKey, EndpointValue,
+    BLOCK_BORROWED, BLOCK_FOREIGN, BLOCK_LOCAL, BLOCK_NATIVE, BLOCK_OVERLAY_ELSE, BLOCK_PREFIX_MAX, BlockKey, EndpointValue,
     NATIVE_STRICT, Reason, identity, mapped,
 };
 
@@ -129,7 +129,7 @@ fn sender(passage: &mut Passage) -> Result<Option<u32>, Reason> {
     let source = passage.packet.source;
     let block = block(source);
     if let Some(block) = block {
-        if block.flags & BLOCK_LOCAL != 0 {
+        if block.flags & BLOCK_LOCAL != 0 || is_used_here(block.flags, source) {
             return Err(Reason::OwnSource);
         }
         if block.flags & BLOCK_NATIVE == 0 {
@@ -160,6 +160,13 @@ fn sender(passage: &mut Passage) -> Result<Option<u32>, Reason> {
     }
     let known = passage.way.flags & BLOCK_FOREIGN != 0;
     Ok(Some(if known { passage.way.identity } else { identity::UNKNOWN }))
+}
+
+/// Whether a borrowed address is one of a container of this node all the same.
+#[inline(always)]
+fn is_used_here(flags: u32, address: u32) -> bool {
+    // SAFETY: only read; as in `route`.
+    flags & BLOCK_BORROWED != 0 && unsafe { ENDPOINT_BY_ADDRESS.get(mapped(address)) }.is_some()
 }
 
 /// RFC 3704 section 2.2: whether the best route back to the source leaves by the interface that the packet came by; of a

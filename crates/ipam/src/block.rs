@@ -4,7 +4,7 @@ use crate::Owner;
 use ipnet::IpNet;
 use isthmus_core::ClusterName;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -37,16 +37,17 @@ impl Block {
         self.size().saturating_sub(self.held.len() as u128)
     }
 
-    /// The offset that should be given out next.
-    pub(crate) fn next(&self) -> Option<u128> {
+    /// The offset that should be given out next, but for addresses to `avoid`.
+    pub(crate) fn next(&self, avoid: &BTreeSet<IpAddr>) -> Option<u128> {
+        let may = |offset: &u128| !avoid.contains(&self.address(*offset));
         let mut offset = self.fresh;
         while offset < self.size() {
-            if !self.held.contains_key(&offset) && !self.released.contains(&offset) {
+            if !self.held.contains_key(&offset) && !self.released.contains(&offset) && may(&offset) {
                 return Some(offset);
             }
             offset += 1;
         }
-        self.released.front().copied()
+        self.released.iter().copied().find(may)
     }
 
     /// Gives `offset`, which is free, to `owner`.

@@ -3,7 +3,11 @@
 use crate::{BLOCKS_MAX, DETAIL_BYTES_MAX, FREE_MIN, HOST_BITS_MAX, Owner, block::Block, record::Record};
 use ipnet::IpNet;
 use isthmus_core::ClusterName;
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::IpAddr,
+};
 
 /// Which of one node's addresses belong to whom.
 ///
@@ -60,6 +64,8 @@ pub struct Request {
     pub family: Family,
     /// This one and no other.
     pub wanted: Option<IpAddr>,
+    /// None of these: they are in use somewhere else, whatever the blocks say.
+    pub avoid: BTreeSet<IpAddr>,
     /// What to keep beside it, at most [`DETAIL_BYTES_MAX`].
     pub detail: Vec<u8>,
 }
@@ -109,7 +115,7 @@ impl<'a> BlockView<'a> {
 /// Why no address was given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllocateError {
-    /// Every address of the cluster's blocks is in use: lease a further block and ask again.
+    /// Every address of the cluster's blocks is in use, here or elsewhere: lease a further block and ask again.
     #[error("the blocks of cluster {cluster} on this node have no free {family} address")]
     NoRoom {
         /// Whose blocks.
@@ -125,6 +131,9 @@ pub enum AllocateError {
         /// Who has it.
         by: Owner,
     },
+    /// The wanted address is in use somewhere else.
+    #[error("address {0} of this node's blocks is in use elsewhere: a route leads it to another host")]
+    Elsewhere(IpAddr),
     /// The wanted address lies in no block of this node.
     #[error("address {address} lies in no block of cluster {cluster} that this node holds")]
     NotHere {
@@ -235,6 +244,7 @@ impl Ipam {
                     cluster: self.blocks[&range].cluster.clone(),
                     family: Family::of(&range),
                     wanted: Some(*address),
+                    avoid: BTreeSet::new(),
                     detail: detail.clone(),
                 };
                 self.allocate(request).map(drop).map_err(|error| error.to_string())
@@ -250,7 +260,7 @@ impl Ipam {
 
     fn restore_order(&mut self, range: IpNet, fresh: u128, released: &[u128]) -> Result<(), String> {
         let Some(block) = self.blocks.get_mut(&range) else { return Err(format!("block {range} is gone")) };
-        let mut seen = std::collections::BTreeSet::new();
+        let mut seen = BTreeSet::new();
         if released.iter().any(|offset| *offset >= block.size() || !seen.insert(*offset)) {
             return Err(format!("the released addresses of {range} are not addresses of it, each once"));
         }
@@ -317,7 +327,7 @@ impl Ipam {
     /// Gives an owner an address: the wanted one, or of the fullest block with room the one that was free for longest,
     /// so that other blocks become empty and can be given back.
     pub fn allocate(&mut self, request: Request) -> Result<IpAddr, AllocateError> {
-        let Request { owner, cluster, family, wanted, detail } = request;
+        let Request { owner, cluster, family, wanted, avoid, detail } = request;
         if detail.len() > DETAIL_BYTES_MAX {
             return Err(AllocateError::DetailTooLong { owner, bytes: detail.len() });
         }
@@ -325,8 +335,14 @@ impl Ipam {
             return Err(AllocateError::Owned { address: held.address, owner });
         }
         let (range, offset) = match wanted {
-            Some(address) => self.place_of(address, &cluster)?,
-            None => self.place(&cluster, family).ok_or(AllocateError::NoRoom { cluster, family })?,
+            Some(address) => {
+                let place = self.place_of(address, &cluster)?;
+                if avoid.contains(&address) {
+                    return Err(AllocateError::Elsewhere(address));
+                }
+                place
+            }
+            None => self.place(&cluster, family, &avoid).ok_or(AllocateError::NoRoom { cluster, family })?,
         };
         let Some(block) = self.blocks.get_mut(&range) else {
             unreachable!("the place is in a block that is held")
@@ -350,10 +366,16 @@ impl Ipam {
         }
     }
 
-    fn place(&self, cluster: &ClusterName, family: Family) -> Option<(IpNet, u128)> {
+    fn place(
+        &self,
+        cluster: &ClusterName,
+        family: Family,
+        avoid: &BTreeSet<IpAddr>,
+    ) -> Option<(IpNet, u128)> {
         let with_room = self.of(cluster, family).filter(|block| block.free() > 0);
-        let fullest = with_room.min_by_key(|block| (block.free(), block.range))?;
-        fullest.next().map(|offset| (fullest.range, offset))
+        let mut fullest: Vec<&Block> = with_room.collect();
+        fullest.sort_by_key(|block| (block.free(), block.range));
+        fullest.into_iter().find_map(|block| Some((block.range, block.next(avoid)?)))
     }
 
     fn of(&self, cluster: &ClusterName, family: Family) -> impl Iterator<Item = &Block> {
@@ -387,7 +409,7 @@ impl Ipam {
 
     /// Empty blocks that can be given back: of each cluster and family all but the first.
     pub fn surplus(&self) -> Vec<IpNet> {
-        let mut kept = std::collections::BTreeSet::new();
+        let mut kept = BTreeSet::new();
         let empty = self.blocks.values().filter(|block| block.held.is_empty());
         empty
             .filter(|block| !kept.insert((&block.cluster, Family::of(&block.range))))

@@ -4,7 +4,10 @@ use crate::{AllocateError, Family, Ipam, LeaseError, Owner, Record, Request, Ret
 use ipnet::IpNet;
 use isthmus_core::ClusterName;
 use proptest::prelude::*;
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 fn cluster(name: &str) -> ClusterName {
     name.parse().unwrap()
@@ -24,6 +27,7 @@ fn request(id: &str) -> Request {
         cluster: cluster("red"),
         family: Family::V4,
         wanted: None,
+        avoid: BTreeSet::new(),
         detail: Vec::new(),
     }
 }
@@ -79,6 +83,27 @@ fn a_wanted_address_is_given_once() {
     assert_eq!(ipam.allocate(wanting("b", "10.0.0.9")), Err(taken));
     let outside = AllocateError::NotHere { address: address("10.0.0.64"), cluster: cluster("red") };
     assert_eq!(ipam.allocate(wanting("b", "10.0.0.64")), Err(outside));
+}
+
+#[test]
+fn what_is_elsewhere_is_not_given_out() {
+    let mut ipam = with_block("10.0.0.0/30");
+    let avoid = BTreeSet::from([address("10.0.0.0"), address("10.0.0.2")]);
+    let but = |request: Request| Request { avoid: avoid.clone(), ..request };
+    assert_eq!(ipam.allocate(but(request("a"))), Ok(address("10.0.0.1")));
+    let refused = ipam.allocate(but(wanting("b", "10.0.0.2")));
+    assert_eq!(refused, Err(AllocateError::Elsewhere(address("10.0.0.2"))));
+    assert_eq!(ipam.allocate(but(request("b"))), Ok(address("10.0.0.3")));
+    let full = ipam.allocate(but(request("c")));
+    assert!(matches!(full, Err(AllocateError::NoRoom { .. })), "{full:?}");
+    // A released one may be elsewhere meanwhile, and a fuller block may have nothing else.
+    ipam.lease(cluster("red"), block("10.0.1.0/30")).unwrap();
+    assert_eq!(ipam.allocate(but(request("c"))), Ok(address("10.0.1.0")));
+    assert_eq!(ipam.release(&owner("a")), Some(address("10.0.0.1")));
+    let more =
+        Request { avoid: avoid.iter().copied().chain([address("10.0.0.1")]).collect(), ..request("d") };
+    assert_eq!(ipam.allocate(more), Ok(address("10.0.1.1")));
+    assert_eq!(ipam.allocate(wanting("e", "10.0.0.0")), Ok(address("10.0.0.0")), "it is back");
 }
 
 #[test]

@@ -18,7 +18,14 @@ fn owner(id: &str) -> Owner {
 }
 
 fn request(id: &str) -> Request {
-    Request { owner: owner(id), cluster: cluster(), family: Family::V4, wanted: None, detail: vec![7] }
+    Request {
+        owner: owner(id),
+        cluster: cluster(),
+        family: Family::V4,
+        wanted: None,
+        avoid: BTreeSet::new(),
+        detail: vec![7],
+    }
 }
 
 fn lease(addresses: &Addresses) {

@@ -45,7 +45,8 @@ const NODE_HOPS: u8 = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) config: Config,
-    /// What is announced: our blocks, and single containers if asked.
+    /// What is here, and wins against whoever says to have it too: our blocks and containers. The policy says what of it is
+    /// announced.
     pub(crate) announced: BTreeMap<Prefix, Attributes>,
     /// Names of neighbours by address or range.
     pub(crate) names: BTreeMap<IpNet, String>,
@@ -121,12 +122,11 @@ pub(crate) fn wanted(view: &View, local: Local<'_>) -> Option<Wanted> {
         written: Written::default(),
         warnings: Vec::new(),
     };
-    Some(Wanted { config, announced: announced(&ranges, bgp, local), names, problems })
+    Some(Wanted { config, announced: announced(&ranges, local), names, problems })
 }
 
-fn announced(ranges: &Ranges, bgp: &stream::Bgp, local: Local<'_>) -> BTreeMap<Prefix, Attributes> {
-    let endpoints =
-        local.endpoints.iter().filter(|_| bgp.announce_endpoints).map(|address| IpNet::from(*address));
+fn announced(ranges: &Ranges, local: Local<'_>) -> BTreeMap<Prefix, Attributes> {
+    let endpoints = local.endpoints.iter().map(|address| IpNet::from(*address));
     let all = ranges.own.iter().copied().chain(endpoints);
     all.map(|range| (Prefix::from(range), Attributes::local(Origin::Igp))).collect()
 }
@@ -214,6 +214,8 @@ impl Builder<'_> {
         settings.bfd = peer.bfd.then(BfdSettings::default);
         settings.reflector_client =
             peer.reflector_client.then(|| self.bgp.cluster_id.parse().unwrap_or(self.router_id));
+        // Packets to other nodes of our AS need not come by us.
+        settings.third_party_next_hop = is_node;
         settings.graceful_restart = (peer.restart_seconds != 0).then(|| GracefulRestart {
             restart_time: Duration::from_secs(peer.restart_seconds.into()),
             deferral_time: DEFERRAL,
@@ -240,12 +242,14 @@ impl Builder<'_> {
     fn import_from(&mut self, peer: &stream::BgpPeer) {
         let pools = within(&self.ranges.pools);
         let actions = Actions { local_pref: Some(peer.local_pref).filter(|pref| *pref != 0), ..accept() };
+        let is_trusted = !peer.node.is_empty() || peer.import_own_pools;
+        let of_pools = || if is_trusted && self.ranges.are_pools_routed { actions.clone() } else { reject() };
+        let (of_borrowed, of_pools) = (of_pools(), of_pools());
+        // Calico's nodes borrow single addresses out of others' blocks. Those of our containers lose against our own route.
+        self.import(peer, "borrowed", singles(&self.ranges.own), of_borrowed);
         // Whoever says it: our own blocks are here.
         self.import(peer, "own", within(&self.ranges.own), reject());
-        let is_trusted = !peer.node.is_empty() || peer.import_own_pools;
-        let pool_actions =
-            if is_trusted && self.ranges.are_pools_routed { actions.clone() } else { reject() };
-        self.import(peer, "pools", pools, pool_actions);
+        self.import(peer, "pools", pools, of_pools);
         let default = if peer.import_default_route { actions.clone() } else { reject() };
         self.import(peer, "default", defaults(), default);
         let listed = self.listed(peer, &peer.import);
@@ -256,16 +260,26 @@ impl Builder<'_> {
     fn export_to(&mut self, peer: &stream::BgpPeer) {
         let actions = Actions { community: self.communities(peer), ..accept() };
         let is_node = !peer.node.is_empty();
+        let local = || Conditions { route_type: Some(RouteType::Local), ..Conditions::default() };
+        if !self.bgp.announce_endpoints {
+            self.export(peer, "containers", Some(singles(&self.ranges.own)), local(), reject());
+        }
         if is_node || peer.export_blocks {
-            let conditions = Conditions { route_type: Some(RouteType::Local), ..Conditions::default() };
             let own = within(&self.ranges.own);
-            self.export(peer, "blocks", Some(own), conditions, actions.clone());
+            self.export(peer, "blocks", Some(own), local(), actions.clone());
         }
         if is_node {
-            // Blocks of nodes in other ASes come from these themselves: nobody carries for others.
-            let external = Conditions { route_type: Some(RouteType::External), ..Conditions::default() };
-            let pools = within(&self.ranges.pools);
-            self.export(peer, "pools out", Some(pools), external, reject());
+            // Nodes tell of their blocks themselves, and nobody carries for others. But where an AS has reflectors, only they
+            // have neighbours in other ASes, and tell both sides. The next hop stays the node that has the block.
+            let (reflects, is_inside) = (!self.bgp.cluster_id.is_empty(), peer.asn == self.bgp.asn);
+            for (what, kind, carried) in [
+                ("pools from other ASes", RouteType::External, reflects && is_inside),
+                ("pools from our AS", RouteType::Internal, reflects || is_inside),
+            ] {
+                let conditions = Conditions { route_type: Some(kind), ..Conditions::default() };
+                let carried = if carried { actions.clone() } else { reject() };
+                self.export(peer, what, Some(within(&self.ranges.pools)), conditions, carried);
+            }
             for (kind, next_hop) in
                 [(RouteType::External, Some(NextHopAction::Own)), (RouteType::Internal, None)]
             {
@@ -366,6 +380,16 @@ fn within(ranges: &[IpNet]) -> Vec<PrefixRange> {
         len_max: prefix.max_prefix_len(),
     };
     ranges.iter().map(range).collect()
+}
+
+/// The single addresses within these ranges, but for ranges of one.
+fn singles(ranges: &[IpNet]) -> Vec<PrefixRange> {
+    let single = |prefix: &IpNet| PrefixRange {
+        prefix: *prefix,
+        len_min: prefix.max_prefix_len(),
+        len_max: prefix.max_prefix_len(),
+    };
+    ranges.iter().filter(|prefix| prefix.prefix_len() < prefix.max_prefix_len()).map(single).collect()
 }
 
 /// The default routes.

@@ -8,6 +8,7 @@ use isthmus_dataplane::{
     MappedPort, Network, OpenError, Options, Sweep, Table,
 };
 use std::{
+    collections::BTreeSet,
     io,
     net::IpAddr,
     os::fd::BorrowedFd,
@@ -89,6 +90,10 @@ impl Kernel for Node {
     fn widen_network(&self, network: &Network) -> Result<(), KernelError> {
         let _hurry = self.expedite.hurry();
         self.dataplane.widen_network(network).map_err(|error| apply(&error))
+    }
+
+    fn borrowed(&self) -> BTreeSet<IpAddr> {
+        self.dataplane.borrowed().into_iter().map(IpAddr::V4).collect()
     }
 
     fn set_table(&self, table: &Table) -> Result<(), KernelError> {

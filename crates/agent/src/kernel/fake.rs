@@ -37,6 +37,7 @@ struct State {
     events: VecDeque<Event>,
     refusals: VecDeque<KernelError>,
     next_ifindex: u32,
+    borrowed: BTreeSet<IpAddr>,
 }
 
 impl FakeKernel {
@@ -96,6 +97,11 @@ impl FakeKernel {
         state.netns.remove(&inode);
     }
 
+    /// Other hosts have these addresses.
+    pub fn lend(&self, addresses: BTreeSet<IpAddr>) {
+        self.state().borrowed = addresses;
+    }
+
     /// The next attach fails like this.
     pub fn refuse_next_attach(&self, error: KernelError) {
         self.state().refusals.push_back(error);
@@ -152,6 +158,10 @@ impl Kernel for FakeKernel {
         }
         state.network_sets += 1;
         Ok(())
+    }
+
+    fn borrowed(&self) -> BTreeSet<IpAddr> {
+        self.state().borrowed.clone()
     }
 
     fn set_table(&self, table: &Table) -> Result<(), KernelError> {

@@ -284,6 +284,26 @@ async fn a_kernel_that_refuses_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_another_host_borrowed_is_not_given_out() {
+    let node = Node::new().await;
+    let agent = node.start_connected().await;
+    let address = |text: &str| text.parse::<std::net::IpAddr>().unwrap();
+    node.kernel.lend(BTreeSet::from([address("10.64.0.0"), address("10.64.0.2")]));
+    let attached = agent.attach(attach("c1", "web"), &Netns::new()).await.unwrap();
+    assert_eq!(attached.addresses, [address("10.64.0.1")]);
+    let wanting = Attach { addresses: vec![address("10.64.0.2")], ..attach("c2", "web") };
+    let refused = agent.attach(wanting.clone(), &Netns::new()).await.unwrap_err();
+    assert!(refused.message.contains("10.64.0.2 of this node's blocks is in use elsewhere"), "{refused:?}");
+    // Given back, it is free; and whoever has an address keeps it, whatever others say.
+    node.kernel.lend(BTreeSet::from([address("10.64.0.1")]));
+    assert_eq!(agent.attach(wanting, &Netns::new()).await.unwrap().addresses, [address("10.64.0.2")]);
+    node.kernel.remove_link(&attached.host_interface);
+    let again = agent.attach(attach("c1", "web"), &Netns::new()).await.unwrap();
+    assert_eq!(again.addresses, attached.addresses);
+    agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn wanted_addresses_and_macs_are_given() {
     let node = Node::new().await;
     let agent = node.start_connected().await;

@@ -18,6 +18,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use std::{
+    collections::BTreeSet,
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, TcpListener},
     time::{Duration, Instant},
@@ -672,4 +673,122 @@ fn a_foreign_network_is_reached_without_nat_and_judged_by_its_identity() {
 #[test]
 fn a_foreign_network_is_reached_beside_an_overlay() {
     foreign(Encapsulation::Always);
+}
+
+/// Waits until these addresses of the first node's block are elsewhere, as its dataplane sees it.
+fn wait_borrowed(rig: &Rig, addresses: &[Ipv4Addr]) {
+    let wanted: BTreeSet<_> = addresses.iter().copied().collect();
+    let deadline = Instant::now() + 6 * PATIENCE;
+    loop {
+        let borrowed = rig.on(0, isthmus_dataplane::Dataplane::borrowed);
+        if borrowed == wanted {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{borrowed:?} are elsewhere, not {wanted:?}");
+        std::thread::yield_now();
+    }
+}
+
+/// The underlay's namespace as a node of Calico's kind, which has these addresses of the first node's block.
+fn borrow(rig: &Rig, addresses: &[Ipv4Addr]) -> String {
+    let borrower = rig.underlay();
+    for address in addresses {
+        sh(&format!("ip -n {borrower} address add {address}/32 dev lo"));
+    }
+    for node in &rig.nodes {
+        sh(&format!("ip -n {borrower} route add {} via {}", node.block, node.address));
+    }
+    borrower
+}
+
+#[test]
+fn an_address_that_another_host_borrowed_is_reached_there_and_judged_as_unknown() {
+    let mut rig = native_trio(AttachMode::Tcx);
+    let here = rig.nodes[0].namespace.clone();
+    let lent: Ipv4Addr = "10.64.0.50".parse().unwrap();
+    let borrower = borrow(&rig, &[lent]);
+    assert!(!rig.ping(rig.ns(0), lent.into()), "nobody has it");
+    rig.wait_event(0, |event| event.reason == "unknown-endpoint");
+
+    let route = format!("{lent}/32 via 192.0.2.254 metric 20 proto 99");
+    sh(&format!("ip -n {here} route add {route}"));
+    wait_borrowed(&rig, &[lent]);
+    assert!(rig.ping(rig.ns(0), lent.into()) && rig.ping(&here, lent.into()));
+    assert!(rig.ping(rig.ns(1), lent.into()), "a node that knows of the block alone sends it by its owner");
+    let says = |rig: &Rig, patience| {
+        rig::inside(&borrower, || {
+            let socket = std::net::UdpSocket::bind((lent, 0)).unwrap();
+            socket.set_read_timeout(Some(patience)).unwrap();
+            socket.send_to(b"hello", (rig.address(0), 8080)).unwrap();
+            socket.recv(&mut [0; 16]).is_ok()
+        })
+    };
+    let _echo = Echo::start(rig.ns(0), rig.address(0), 8080);
+    rig.table(0, 300, Closed, Drop, &[(400, "udp:8080"), (500, "udp:8080")]);
+    assert!(!says(&rig, SILENCE));
+    let denied = rig.wait_event(0, |event| event.reason == "no-rule");
+    assert_eq!((denied.from, denied.source), (Identity::UNKNOWN, lent.into()));
+    rig.table(0, 300, Closed, Drop, &[(0, "udp:8080")]);
+    assert!(says(&rig, PATIENCE), "a rule for everybody");
+
+    sh(&format!("ip -n {here} route delete {route}"));
+    wait_borrowed(&rig, &[]);
+    assert!(!rig.ping(rig.ns(0), lent.into()), "given back");
+    // Also what an earlier agent wrote goes, and nothing stays in the overlay, which asks no routes.
+    sh(&format!("ip -n {here} route add {route}"));
+    wait_borrowed(&rig, &[lent]);
+    sh(&format!("ip -n {here} route delete {route}"));
+    rig.restart(0);
+    rig.set_network();
+    assert!(!rig.ping(rig.ns(0), lent.into()), "given back while nobody watched");
+    sh(&format!("ip -n {here} route add {route}"));
+    wait_borrowed(&rig, &[lent]);
+    rig.rest.encapsulation = Encapsulation::Always;
+    rig.set_network();
+    wait_borrowed(&rig, &[]);
+    assert!(!rig.ping(rig.ns(0), lent.into()));
+    sh(&format!("ip -n {here} route delete {route}"));
+    rig.finish();
+}
+
+#[test]
+fn an_address_that_a_container_has_is_nobody_elses_whatever_routes_say() {
+    let rig = native_trio(AttachMode::Tcx);
+    let here = rig.nodes[0].namespace.clone();
+    let (taken, lent): (Ipv4Addr, Ipv4Addr) = (rig.containers[2].address, "10.64.0.50".parse().unwrap());
+    let thief = borrow(&rig, &[taken, lent]);
+    let _echo = Echo::start(rig.ns(2), taken.into(), 8080);
+    let lead =
+        |address| sh(&format!("ip -n {here} route add {address}/32 via 192.0.2.254 metric 20 proto 99"));
+    let all_reach_it = |rig: &Rig| {
+        for from in [rig.ns(0), rig.ns(1), &here] {
+            assert!(connect(from, taken.into(), 8080, PATIENCE).is_ok(), "{from}");
+        }
+    };
+    let pretends = |rig: &Rig| {
+        let before = rig.counter(0, "own-source");
+        let sent = rig::inside(&thief, || {
+            std::net::UdpSocket::bind((taken, 0)).unwrap().send_to(b"x", (rig.address(0), 8080))
+        });
+        assert_eq!(sent.unwrap(), 1);
+        let deadline = Instant::now() + PATIENCE;
+        while rig.counter(0, "own-source") == before {
+            assert!(Instant::now() < deadline, "not dropped as own-source");
+            std::thread::yield_now();
+        }
+    };
+    lead(taken);
+    // When this one is seen, so is the one before it.
+    lead(lent);
+    wait_borrowed(&rig, &[lent]);
+    all_reach_it(&rig);
+    pretends(&rig);
+    // Even without the container's own route in the kernel programs know better.
+    sh(&format!("ip -n {here} route delete {taken}/32 dev istc2"));
+    let other = "10.64.0.51".parse().unwrap();
+    lead(other);
+    wait_borrowed(&rig, &[taken, lent, other]);
+    assert!(connect(rig.ns(0), taken.into(), 8080, PATIENCE).is_ok());
+    pretends(&rig);
+    rig.finish();
 }

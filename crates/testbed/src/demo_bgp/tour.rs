@@ -195,8 +195,12 @@ impl Tale<'_> {
             let (from, to) = (self.container(from)?, self.container(to)?);
             self.fetch(&from, &to, false)?;
         }
-        let asking = self.container("dcos-1")?;
-        self.fetch(&asking, &lent, true)
+        // The node that lent the address has to look for it elsewhere.
+        for from in ["dcos-1", &lender.name] {
+            let asking = self.container(from)?;
+            self.fetch(&asking, &lent, true)?;
+        }
+        Ok(())
     }
 
     /// Ends a process of the record, if it is there.

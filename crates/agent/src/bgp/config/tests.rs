@@ -75,8 +75,17 @@ fn is_taken(encapsulation: &str, peer: BgpPeer, prefix: &str) -> bool {
 }
 
 fn is_announced(peer: BgpPeer, prefix: &str, source: Option<(&str, bool)>) -> bool {
+    is_announced_by(Bgp::default(), peer, prefix, source)
+}
+
+/// As by a speaker with these settings.
+fn is_announced_by(bgp: Bgp, peer: BgpPeer, prefix: &str, source: Option<(&str, bool)>) -> bool {
     let target = (peer.address.parse().unwrap(), peer.asn != 64_511);
-    let wanted = wanted_of(&view("never", vec![peer]));
+    let mut view = view("never", vec![peer]);
+    let bgp = Bgp { asn: 64_511, router_id: "172.16.18.11".to_owned(), ..bgp };
+    let value = Some(upsert::Value::Bgp(bgp));
+    view.upsert(Upsert { key: "bgp".to_owned(), revision: 2, value }).unwrap();
+    let wanted = wanted_of(&view);
     let (_, export) = compile(&wanted.config.policy);
     let source = source.map(|(address, external)| (address.parse().unwrap(), external));
     passes(&*export, prefix, source, Some(target))
@@ -97,8 +106,24 @@ fn a_neighbour_outside_is_believed_nothing_that_is_not_listed() {
     assert!(is_taken("never", BgpPeer { import_default_route: true, ..outside() }, "0.0.0.0/0"));
     let pools = BgpPeer { import_own_pools: true, ..outside() };
     assert!(is_taken("never", pools.clone(), "192.168.0.64/26"));
-    assert!(!is_taken("never", pools.clone(), "192.168.0.0/26"), "our own block is here, whoever says what");
-    assert!(!is_taken("never", pools, "192.168.0.5/32"));
+    assert!(!is_taken("never", pools, "192.168.0.0/26"), "our own block is here, whoever says what");
+}
+
+#[test]
+fn single_addresses_of_our_blocks_are_believed_to_be_elsewhere_if_who_says_it_is_trusted() {
+    let list = vec![PrefixMatch { cidr: "0.0.0.0/0".to_owned(), len_min: 0, len_max: 32 }];
+    let listed = BgpPeer { import: list, ..outside() };
+    assert!(!is_taken("never", listed, "192.168.0.9/32"), "a list is no trust in our own pools");
+    for trusted in [node(), BgpPeer { import_own_pools: true, ..outside() }] {
+        assert!(is_taken("never", trusted.clone(), "192.168.0.9/32"));
+        assert!(!is_taken("always", trusted.clone(), "192.168.0.9/32"), "the overlay asks no routes");
+        for part in ["192.168.0.0/26", "192.168.0.0/27", "192.168.0.8/31"] {
+            assert!(!is_taken("never", trusted.clone(), part), "{part}");
+        }
+    }
+    // What a container here has is a route of our own, which wins against any that a neighbour has.
+    let wanted = wanted_of(&view("never", vec![node()]));
+    assert!(wanted.announced.contains_key(&"192.168.0.5/32".parse::<Prefix>().unwrap()));
 }
 
 #[test]
@@ -127,6 +152,41 @@ fn only_our_blocks_are_announced_and_only_where_asked() {
 }
 
 #[test]
+fn single_containers_are_announced_only_if_asked() {
+    let blocks = BgpPeer { export_blocks: true, ..outside() };
+    let list = vec![PrefixMatch { cidr: "192.168.0.0/16".to_owned(), len_min: 16, len_max: 32 }];
+    let listed = BgpPeer { export: list, ..outside() };
+    let asked = || Bgp { announce_endpoints: true, ..Bgp::default() };
+    for peer in [node(), blocks, listed] {
+        assert!(!is_announced(peer.clone(), "192.168.0.5/32", None), "{peer:?}");
+        assert!(is_announced_by(asked(), peer.clone(), "192.168.0.5/32", None), "{peer:?}");
+        assert!(is_announced(peer, "192.168.0.0/26", None));
+    }
+    assert!(!is_announced_by(asked(), outside(), "192.168.0.5/32", None));
+}
+
+#[test]
+fn only_reflectors_tell_of_blocks_of_others() {
+    let reflector = || Bgp { cluster_id: "10.0.0.1".to_owned(), ..Bgp::default() };
+    let abroad = || BgpPeer { asn: 64_600, ..node() };
+    let (inside, outside) = (Some(("172.16.18.13", false)), Some(("172.16.18.14", true)));
+    for (bgp, peer, source, expected) in [
+        // Of an AS without reflectors every node speaks for itself.
+        (Bgp::default(), abroad(), inside, false),
+        (Bgp::default(), abroad(), outside, false),
+        (Bgp::default(), node(), outside, false),
+        (reflector(), abroad(), inside, true),
+        (reflector(), abroad(), outside, false),
+        (reflector(), node(), outside, true),
+        (reflector(), node(), inside, true),
+    ] {
+        let carried = is_announced_by(bgp.clone(), peer.clone(), "192.168.0.64/26", source);
+        assert_eq!(carried, expected, "{bgp:?} {peer:?} {source:?}");
+        assert!(is_announced_by(bgp, peer, "10.0.0.0/8", outside), "what is no block goes to all nodes");
+    }
+}
+
+#[test]
 fn settings_are_those_of_the_server() {
     let peer =
         BgpPeer { hold_seconds: 9, ttl_security: true, password: "x".to_owned(), port: 1_790, ..outside() };
@@ -147,7 +207,22 @@ fn settings_are_those_of_the_server() {
     assert_eq!(node.transport.local_address, Some("172.16.18.11".parse().unwrap()));
     assert_eq!(node.graceful_restart.unwrap().restart_time, Duration::from_mins(2));
     assert!(wanted.config.dynamic_neighbors[0].settings.transport.passive);
-    assert_eq!(wanted.announced.keys().map(ToString::to_string).collect::<Vec<_>>(), ["192.168.0.0/26"]);
+    assert!(node.third_party_next_hop && !outside.third_party_next_hop);
+    let here: Vec<_> = wanted.announced.keys().map(ToString::to_string).collect();
+    assert_eq!(here, ["192.168.0.0/26", "192.168.0.5/32"]);
+}
+
+#[test]
+fn so_many_paths_are_used_as_the_server_says() {
+    let paths = |paths_max| {
+        let mut view = view("never", Vec::new());
+        let bgp = Bgp { asn: 64_511, router_id: "172.16.18.11".to_owned(), paths_max, ..Bgp::default() };
+        let value = Some(upsert::Value::Bgp(bgp));
+        view.upsert(Upsert { key: "bgp".to_owned(), revision: 2, value }).unwrap();
+        let multipath = wanted_of(&view).config.global.multipath.unwrap();
+        (multipath.external_max, multipath.internal_max)
+    };
+    assert_eq!((paths(0), paths(4)), ((0, 0), (4, 4)));
 }
 
 #[test]
