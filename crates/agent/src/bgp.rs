@@ -297,3 +297,6 @@ fn session(peer: String, view: &PeerView) -> Session {
         accepted: view.families.iter().map(|family| family.accepted).sum(),
     }
 }
+
+#[cfg(test)]
+mod tests;
