@@ -37,7 +37,7 @@ pub mod process;
 mod progress;
 mod rest;
 pub mod runc;
-mod running;
+pub mod running;
 pub mod state;
 mod table;
 pub mod underlay;

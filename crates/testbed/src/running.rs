@@ -12,7 +12,7 @@ use std::{
 
 /// Lines that a program prints, with the time of each.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lines(Arc<Mutex<Vec<(Instant, String)>>>);
+pub struct Lines(Arc<Mutex<Vec<(Instant, String)>>>);
 
 impl Lines {
     fn read(&self, pipe: impl Read + Send + 'static) {
@@ -24,22 +24,28 @@ impl Lines {
         });
     }
 
+    /// Whether one of them is so.
+    pub fn any(&self, is_so: impl Fn(&str) -> bool) -> bool {
+        self.with(|lines| lines.iter().any(|(_, line)| is_so(line)))
+    }
+
     /// Looks at the lines that are there.
-    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut Vec<(Instant, String)>) -> T) -> T {
+    pub fn with<T>(&self, work: impl FnOnce(&mut Vec<(Instant, String)>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// A program that runs until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub struct Running {
     child: Child,
-    pub(crate) lines: Lines,
+    /// What it prints, on both of its outputs.
+    pub lines: Lines,
 }
 
 impl Running {
     /// Starts it; its lines are read from now on.
-    pub(crate) fn start(call: &Call) -> anyhow::Result<Self> {
+    pub fn start(call: &Call) -> anyhow::Result<Self> {
         let mut command = call.command();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot run `{}`", call.line()))?;
@@ -52,7 +58,7 @@ impl Running {
     }
 
     /// Whether it ended by itself.
-    pub(crate) fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 }
