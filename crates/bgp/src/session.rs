@@ -179,6 +179,8 @@ pub enum Output {
     },
     /// The session is gone.
     Down(Down),
+    /// An UPDATE came, and these are its bytes; only while [`Session::record_updates`] wants that. What it means follows.
+    Recorded(Vec<u8>),
     /// The peer's routes changed.
     Update(Box<Update>),
     /// The peer wants routes again, or says that it sends them again.
@@ -370,6 +372,8 @@ pub struct Session {
     failed_dials: u32,
     /// When the session was last established.
     established_at: Option<Duration>,
+    /// Somebody wants the bytes of UPDATEs.
+    records_updates: bool,
 }
 
 impl Session {
@@ -390,6 +394,7 @@ impl Session {
             failures: 0,
             failed_dials: 0,
             established_at: None,
+            records_updates: false,
         }
     }
 
@@ -470,6 +475,11 @@ impl Session {
     /// the caller drops the connection without a word, and says [`Input::Stalled`]. `None`: for ever.
     pub fn send_hold(&self) -> Option<Duration> {
         self.established()?.0.send_hold(&self.config.timers)
+    }
+
+    /// Says whether UPDATEs are wanted as they come, byte by byte.
+    pub fn record_updates(&mut self, is_wanted: bool) {
+        self.records_updates = is_wanted;
     }
 
     /// What it was made with.
@@ -699,6 +709,9 @@ impl Session {
         let Some(Stage::Established { context, .. }) = connection.map(|connection| &connection.stage) else {
             return;
         };
+        if self.records_updates && frame.kind == MessageKind::Update {
+            self.outputs.push_back(Output::Recorded(frame.to_bytes()));
+        }
         match Message::decode(frame, context) {
             Ok(Message::Update(update)) => {
                 self.counters.treated_as_withdraw += u64::from(update.is_treated_as_withdraw());

@@ -9,6 +9,7 @@ mod encode;
 mod notification;
 mod open;
 mod refresh;
+mod stored;
 #[cfg(test)]
 pub(crate) mod tests;
 mod update;
@@ -19,6 +20,8 @@ pub use encode::{
 pub use notification::{Notification, ShutdownText};
 pub use open::{AddPathMode, Capability, LongLivedFamily, Open};
 pub use refresh::{RefreshKind, RouteRefresh};
+pub(crate) use stored::{decode_stored, encode_stored};
+pub(crate) use update::families_of_update;
 pub use update::{Announcement, Disposition, Fault, FaultKind, Update, UpdateContext, decode_update};
 
 /// Bytes of marker, length and type.
@@ -84,6 +87,15 @@ impl Frame<'_> {
     #[expect(clippy::len_without_is_empty, reason = "a message is never empty")]
     pub fn len(&self) -> usize {
         HEADER_BYTES + self.body.len()
+    }
+
+    /// The message as it came, header included.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.len());
+        let start = begin(&mut out, self.kind);
+        out.extend(self.body);
+        finish(&mut out, start);
+        out
     }
 }
 
@@ -176,29 +188,29 @@ fn put_u16(out: &mut [u8], at: usize, value: u16) {
 }
 
 /// Takes a big-endian number off the front.
-fn take_u16(bytes: &mut &[u8]) -> Option<u16> {
+pub(crate) fn take_u16(bytes: &mut &[u8]) -> Option<u16> {
     take_array(bytes).map(u16::from_be_bytes)
 }
 
 /// Takes a big-endian number off the front.
-fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
+pub(crate) fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
     take_array(bytes).map(u32::from_be_bytes)
 }
 
 /// Takes a byte off the front.
-fn take_u8(bytes: &mut &[u8]) -> Option<u8> {
+pub(crate) fn take_u8(bytes: &mut &[u8]) -> Option<u8> {
     take_array(bytes).map(|[byte]: [u8; 1]| byte)
 }
 
 /// Takes `N` bytes off the front.
-fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+pub(crate) fn take_array<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (head, tail) = bytes.split_first_chunk::<N>()?;
     *bytes = tail;
     Some(*head)
 }
 
 /// Takes `count` bytes off the front.
-fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
+pub(crate) fn take<'a>(bytes: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     let (head, tail) = bytes.split_at_checked(count)?;
     *bytes = tail;
     Some(head)

@@ -101,7 +101,7 @@ impl Net {
                 }
                 Output::Update(update) => router.receive(end.peer, *update, now).unwrap(),
                 Output::Refresh(refresh) => router.refresh(end.peer, refresh, now),
-                Output::StateChanged(_) => {}
+                Output::Recorded(_) | Output::StateChanged(_) => {}
             }
         }
         self.tell(speaker);

@@ -96,6 +96,20 @@ impl Router {
             .map(|slot| self.destination(slot))
     }
 
+    /// Destinations that have a path, among the `count` places from `place` on, and the place to go on at; `None`: there
+    /// are no more. Whoever goes from 0 to the end finds each destination that is there all the while, once.
+    pub fn destinations_from(
+        &self,
+        place: u32,
+        count: u32,
+    ) -> (impl Iterator<Item = Destination<'_>>, Option<u32>) {
+        let end = self.table.end();
+        let until = place.saturating_add(count).min(end);
+        let slots = (place..until).filter_map(|number| self.table.slot(number));
+        let with_paths = slots.filter(|slot| !slot.paths.as_slice().is_empty());
+        (with_paths.map(|slot| self.destination(slot)), (until < end).then_some(until))
+    }
+
     /// One destination, if it has a path.
     pub fn lookup(&self, prefix: &Prefix) -> Option<Destination<'_>> {
         let slot = self.table.slot(self.table.find(prefix)?)?;

@@ -513,15 +513,21 @@ fn messages_that_do_not_belong_into_a_state_end_it() {
 #[test]
 fn messages_come_in_any_pieces() {
     let update = [&[0xff; 16][..], &[0, 26, 2, 0, 3, 16, 10, 1, 0, 0]].concat();
-    let stream = [open(|_| ()), encode_keepalive(), update.clone(), encode_keepalive(), update].concat();
+    let stream =
+        [open(|_| ()), encode_keepalive(), update.clone(), encode_keepalive(), update.clone()].concat();
     for size in [1, 2, 18, 19, 20, 33, stream.len()] {
         let mut scripted = Scripted::new(config(0));
+        scripted.session.record_updates(size != 1);
         stream.chunks(size).for_each(|piece| scripted.receive(piece));
-        let mut updates = 0;
+        let (mut updates, mut recorded) = (0, Vec::new());
         while let Some(output) = scripted.session.poll_output() {
             updates += usize::from(matches!(output, Output::Update(_)));
+            if let Output::Recorded(bytes) = output {
+                recorded.push(bytes);
+            }
         }
         assert_eq!(updates, 2, "pieces of {size}");
+        assert_eq!(recorded, vec![update.clone(); if size == 1 { 0 } else { 2 }], "as they came, if wanted");
         assert_eq!(scripted.session.counters().received.keepalive, 2);
     }
 }

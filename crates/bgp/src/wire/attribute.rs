@@ -73,7 +73,7 @@ pub(super) struct Collected<'a> {
 type AttributeFault = (FaultKind, Disposition);
 
 /// The fault that makes the routes count as withdrawn.
-fn withdraw(kind: FaultKind) -> AttributeFault {
+pub(super) fn withdraw(kind: FaultKind) -> AttributeFault {
     (kind, Disposition::TreatAsWithdraw)
 }
 
@@ -83,7 +83,7 @@ fn discard(kind: FaultKind) -> AttributeFault {
 }
 
 /// Optional and transitive bits that a known attribute must have; `None` for one that we do not know.
-fn expected_flags(kind: u8) -> Option<u8> {
+pub(super) fn expected_flags(kind: u8) -> Option<u8> {
     match kind {
         kind::ORIGIN | kind::AS_PATH | kind::NEXT_HOP | kind::LOCAL_PREF | kind::ATOMIC_AGGREGATE => {
             Some(flag::TRANSITIVE)
@@ -159,7 +159,8 @@ impl<'a> Collected<'a> {
         Ok(())
     }
 
-    fn take(
+    /// Takes one attribute. `raw` is all of it.
+    pub(super) fn take(
         &mut self,
         flags: u8,
         kind: u8,
@@ -348,7 +349,7 @@ impl<'a> Collected<'a> {
 }
 
 /// Takes one attribute off the front; `None` where it is longer than what is left.
-fn take_attribute<'a>(block: &mut &'a [u8]) -> Option<(u8, u8, &'a [u8])> {
+pub(super) fn take_attribute<'a>(block: &mut &'a [u8]) -> Option<(u8, u8, &'a [u8])> {
     let [flags, kind] = take_array(block)?;
     let length = if flags & flag::EXTENDED_LENGTH == 0 {
         usize::from(take_u8(block)?)
@@ -475,7 +476,7 @@ fn check_carried(kind: u8, value: &[u8]) -> Result<(), AttributeFault> {
 }
 
 /// Reads a next hop of `MP_REACH_NLRI` (RFC 2545 section 3, RFC 8950 section 3).
-fn mp_next_hop(family: Family, value: &[u8]) -> Option<NextHop> {
+pub(super) fn mp_next_hop(family: Family, value: &[u8]) -> Option<NextHop> {
     let v6 = |bytes: &[u8]| <[u8; 16]>::try_from(bytes).ok().map(Ipv6Addr::from);
     match value.len() {
         4 if family == Family::Ipv4Unicast => {

@@ -122,6 +122,12 @@ fn put_reach_head(out: &mut Vec<u8>, family: Family, next_hop: NextHop) {
     out.extend([flag::OPTIONAL | flag::EXTENDED_LENGTH, kind::MP_REACH, 0, 0]);
     out.extend(numbers.afi.to_be_bytes());
     out.push(numbers.safi);
+    put_next_hop(out, next_hop);
+    out.push(0);
+}
+
+/// A next hop behind its length, as `MP_REACH_NLRI` has it (RFC 2545 section 3, RFC 8950 section 3).
+pub(super) fn put_next_hop(out: &mut Vec<u8>, next_hop: NextHop) {
     match next_hop {
         NextHop::V4(address) => {
             out.push(4);
@@ -137,7 +143,6 @@ fn put_reach_head(out: &mut Vec<u8>, family: Family, next_hop: NextHop) {
             out.extend(link_local.octets());
         }
     }
-    out.push(0);
 }
 
 /// Writes prefixes as long as there is room. The first always has it.
@@ -314,7 +319,7 @@ fn put_list<const N: usize>(out: &mut Vec<u8>, flags: u8, kind: u8, elements: im
 }
 
 /// Writes an attribute. The length has two bytes only where one is not enough, whatever the flags say.
-fn put(out: &mut Vec<u8>, flags: u8, kind: u8, value: &[u8]) {
+pub(super) fn put(out: &mut Vec<u8>, flags: u8, kind: u8, value: &[u8]) {
     let flags = flags & !flag::EXTENDED_LENGTH;
     if let Ok(length) = u8::try_from(value.len()) {
         out.extend([flags, kind, length]);

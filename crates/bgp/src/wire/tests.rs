@@ -588,7 +588,8 @@ prop_compose! {
     }
 }
 
-fn any_route() -> impl Strategy<Value = (Family, Attributes, Vec<Nlri>)> {
+/// Attributes that a route of a family may have, and prefixes of it.
+pub(crate) fn any_route() -> impl Strategy<Value = (Family, Attributes, Vec<Nlri>)> {
     prop::sample::select(Family::ALL.to_vec()).prop_flat_map(|family| {
         let nlri = vec((any::<u128>(), 0..=family.bits(), any::<u32>()), 1..50).prop_map(move |list| {
             list.into_iter()

@@ -1,6 +1,10 @@
 //! UPDATE (RFC 4271 section 4.3, RFC 4760): what came, and what was wrong with it (RFC 7606).
 
-use super::{Notification, attribute::Collected, take, take_u8, take_u16, take_u32};
+use super::{
+    Notification,
+    attribute::{Collected, kind, take_attribute},
+    take, take_u8, take_u16, take_u32,
+};
 use crate::{
     attributes::{Attributes, NextHop},
     number::{AfiSafi, Asn, Family, FamilySet},
@@ -182,6 +186,24 @@ pub fn decode_update(body: &[u8], context: &UpdateContext) -> Result<Update, Not
         update.announced = announcements(attributes, classic, mp, mp_next_hop);
     }
     Ok(update)
+}
+
+/// Families of the prefixes in the body of an UPDATE, as far as that can be told.
+pub(crate) fn families_of_update(body: &[u8]) -> FamilySet {
+    let mut families = FamilySet::NONE;
+    let Some((withdrawn, mut block, nlri)) = split(body) else { return families };
+    if !withdrawn.is_empty() || !nlri.is_empty() {
+        families.insert(Family::Ipv4Unicast);
+    }
+    while let Some((_, kind, mut value)) = take_attribute(&mut block) {
+        if matches!(kind, kind::MP_REACH | kind::MP_UNREACH)
+            && let Some((afi, safi)) = take_u16(&mut value).zip(take_u8(&mut value))
+            && let Some(family) = Family::from_afi_safi(AfiSafi { afi, safi })
+        {
+            families.insert(family);
+        }
+    }
+    families
 }
 
 /// Withdrawn prefixes, attributes, announced prefixes; `None` where the lengths contradict each other.
