@@ -14,7 +14,7 @@ needs=(
   'ip iproute2' 'ping iputils-ping' 'nft nftables' 'containerd containerd' 'ctr containerd' 'runc runc' 'podman podman'
   '/usr/lib/cni/bridge containernetworking-plugins' 'tcpdump tcpdump' 'ethtool ethtool' 'protoc protobuf-compiler'
   'musl-gcc musl-tools' 'curl curl' 'jq jq' '/etc/ssl/certs/ca-certificates.crt ca-certificates' 'gcc gcc' '/usr/include/stdlib.h libc6-dev'
-  'bird bird2' 'gobgpd gobgpd' 'gobgp gobgpd' '/usr/lib/frr/bgpd frr' 'pkg-config pkg-config' 'git git' 'make make' 'ps procps'
+  'bird bird2' 'bgpdump bgpdump' 'gobgpd gobgpd' 'gobgp gobgpd' '/usr/lib/frr/bgpd frr' 'pkg-config pkg-config' 'git git' 'make make' 'ps procps'
 )
 
 present() {

@@ -1,8 +1,8 @@
 //! Changes that somebody asks for while the speaker runs. Each is made as a whole or not at all.
 
 use crate::config::{
-    Assign, ChangeError, Config, Disposition, PolicyDefinition, PolicyDirection, RoutePolicy, SetMembers,
-    Statement,
+    Assign, ChangeError, Config, Disposition, MrtDump, PolicyDefinition, PolicyDirection, RoutePolicy,
+    SetMembers, Statement,
 };
 use std::net::IpAddr;
 use toml::Table;
@@ -98,6 +98,10 @@ pub enum Change {
     },
     /// All policy is another one.
     SetPolicies(Box<RoutePolicy>),
+    /// Something is dumped into a file.
+    AddMrtDump(MrtDump),
+    /// Nothing is dumped into the file with this name any longer.
+    RemoveMrtDump(String),
 }
 
 impl std::fmt::Debug for Change {
@@ -136,6 +140,8 @@ impl Change {
                 *policy = *all;
                 Ok(())
             }
+            Self::AddMrtDump(dump) => config.add_mrt_dump(dump),
+            Self::RemoveMrtDump(file_name) => config.remove_mrt_dump(&file_name),
         }
     }
 }

@@ -4,11 +4,14 @@ use crate::KernelRoute;
 use crate::explain::proto::{self as own, explainer_client::ExplainerClient};
 use crate::gobgp::{
     proto::{self, gobgp_api_client::GobgpApiClient},
-    read_attributes,
+    read_attributes, show_injected,
 };
 use crate::interface;
-use isthmus_bgp::{Attributes, Family};
-use std::{net::IpAddr, time::Duration};
+use futures::StreamExt;
+use isthmus_bgp::{Attributes, Family, Nlri};
+use std::{net::IpAddr, sync::Arc, time::Duration};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -151,6 +154,15 @@ pub struct Why {
     pub kernel: Option<KernelRoute>,
 }
 
+/// A path that is put into a speaker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Injected {
+    /// Where it leads, and its number among those of one prefix.
+    pub nlri: Nlri,
+    /// What it carries; `None`: it is taken away.
+    pub attributes: Option<Arc<Attributes>>,
+}
+
 impl Client {
     /// Connects to a speaker's API at `HOST:PORT`, or on a Unix socket at `unix:PATH`.
     pub async fn connect(address: &str) -> Result<Self, ClientError> {
@@ -249,6 +261,47 @@ impl Client {
             answer => answer.map_err(|why| self.refused(why))?.into_inner(),
         };
         Ok(answer.enabled.then_some(answer))
+    }
+
+    /// Puts paths into the speaker as its own, and takes away those without attributes. Returns when all that comes
+    /// through `paths` was taken; a speaker that takes them slowly slows down who gives them.
+    ///
+    /// # Errors
+    ///
+    /// The speaker is gone, or did not take some: those before and behind them it did, if it is one of ours.
+    pub async fn inject(&mut self, paths: mpsc::Receiver<Vec<Injected>>) -> Result<(), ClientError> {
+        let requests = ReceiverStream::new(paths).map(|paths| proto::AddPathStreamRequest {
+            table_type: i32::from(proto::TableType::Global),
+            paths: paths.iter().map(|one| show_injected(one.nlri, one.attributes.as_deref())).collect(),
+            ..proto::AddPathStreamRequest::default()
+        });
+        self.api.add_path_stream(requests).await.map(drop).map_err(|why| self.refused(why))
+    }
+
+    /// Gives `take` all routes of the speaker, as they came, as an MRT file, piece by piece; with each piece how many
+    /// records there are so far, and how many paths such a file cannot hold. Only speakers of ours know this.
+    ///
+    /// # Errors
+    ///
+    /// The speaker is gone or does not know this; or what `take` said.
+    pub async fn dump_table<E: From<ClientError>>(
+        &mut self,
+        mut take: impl FnMut(&[u8], u64, u64) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut answers = match self.explainer.dump_table(own::DumpTableRequest {}).await {
+            Ok(answers) => answers.into_inner(),
+            Err(why) => return Err(self.refused(why).into()),
+        };
+        while let Some(piece) = answers.message().await.map_err(|why| self.refused(why))? {
+            take(&piece.content, piece.records, piece.left_out)?;
+        }
+        Ok(())
+    }
+
+    /// What the speaker dumps into files by itself, and how that goes.
+    pub async fn mrt_dumps(&mut self) -> Result<Vec<own::Dump>, ClientError> {
+        let answer = self.explainer.list_dumps(own::ListDumpsRequest {}).await;
+        Ok(answer.map_err(|why| self.refused(why))?.into_inner().dumps)
     }
 
     /// Ends a session, or with `soft` only applies policy once more and sends everything once more.

@@ -11,6 +11,7 @@ mod change;
 mod check;
 mod edit_policy;
 mod faults;
+mod mrt;
 mod node;
 mod pattern;
 mod peer;
@@ -24,6 +25,7 @@ mod schema;
 pub use change::{ChangeError, Written};
 pub use edit_policy::{Assign, PolicyDirection, SetMembers};
 pub use faults::{ConfigFaults, Fault};
+pub use mrt::{MrtDump, MrtKind};
 pub use pattern::{Pattern, community, ext_community, large_community, write_community, write_ext_community};
 pub use peer::{
     AddPaths, Distance, FamilySettings, GracefulRestart, Password, PeerSettings, PrefixLimit,
@@ -64,6 +66,8 @@ pub struct Config {
     pub dynamic_neighbors: Vec<DynamicNeighbor>,
     /// Route policy.
     pub policy: RoutePolicy,
+    /// What is dumped, by the name of the file.
+    pub mrt_dumps: BTreeMap<String, MrtDump>,
     /// Neighbours and groups as they were written, for changes while it runs; empty where there is no file.
     pub written: Written,
     /// What is written and has no effect, by place.
@@ -163,11 +167,13 @@ impl Config {
         let dynamic_neighbors = peers.dynamic_neighbors();
         peers.passwords(&neighbors, &dynamic_neighbors);
         let policy = read_policy::read(checker, file);
+        let mrt_dumps = mrt::read(checker, file);
         Self {
             global,
             neighbors,
             dynamic_neighbors,
             policy,
+            mrt_dumps,
             written: Written::default(),
             warnings: Vec::new(),
         }

@@ -1,13 +1,20 @@
-//! Our own small API beside GoBGP's, on the same port: why routes are as they are, here and in the kernel.
+//! Our own small API beside GoBGP's, on the same port: why routes are as they are, here and in the kernel, all of them as a
+//! file, and how dumps are.
 
 use crate::{
     Handle,
     gobgp::{show_path, status},
     interface,
+    mrt::{DumpError, DumpStatus, TableWalk},
     view::{Lookup, PathVerdict, Table, WhyView},
 };
+use futures::{Stream, stream};
 use isthmus_bgp::{Family, Prefix};
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    time::{Duration, UNIX_EPOCH},
+};
 use tonic::{Request, Response, Status};
 
 /// Its messages.
@@ -69,6 +76,60 @@ impl proto::explainer_server::Explainer for Explainer {
             stale: status.stale as u64,
             problems: problems.collect(),
         }))
+    }
+
+    type DumpTableStream = Pin<Box<dyn Stream<Item = Result<proto::DumpTablePiece, Status>> + Send>>;
+
+    async fn dump_table(
+        &self,
+        _: Request<proto::DumpTableRequest>,
+    ) -> Result<Response<Self::DumpTableStream>, Status> {
+        let (walk, first) = TableWalk::begin(self.speaker.clone()).await.map_err(|why| dump_status(&why))?;
+        let pieces = stream::try_unfold((walk, Some(first)), |(mut walk, first)| async move {
+            let content = match first {
+                Some(first) => Some(first),
+                None => walk.next_records().await.map_err(|why| dump_status(&why))?,
+            };
+            let piece = content.map(|content| proto::DumpTablePiece {
+                content,
+                records: walk.records(),
+                left_out: walk.left_out(),
+            });
+            Ok(piece.map(|piece| (piece, (walk, None))))
+        });
+        Ok(Response::new(Box::pin(pieces)))
+    }
+
+    async fn list_dumps(
+        &self,
+        _: Request<proto::ListDumpsRequest>,
+    ) -> Result<Response<proto::ListDumpsResponse>, Status> {
+        let statuses = self.speaker.mrt_dumps().await.map_err(|why| status(&why))?;
+        Ok(Response::new(proto::ListDumpsResponse { dumps: statuses.iter().map(show_dump).collect() }))
+    }
+}
+
+fn dump_status(error: &DumpError) -> Status {
+    match error {
+        DumpError::Speaker(refusal) => status(refusal),
+        other => Status::internal(other.to_string()),
+    }
+}
+
+fn show_dump(status: &DumpStatus) -> proto::Dump {
+    let seconds = |interval: Option<Duration>| interval.unwrap_or_default().as_secs();
+    let written = status.written_at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    proto::Dump {
+        kind: status.dump.kind.word().to_owned(),
+        file_name: status.dump.file_name.clone(),
+        file: status.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
+        written_unix: written.unwrap_or_default().as_secs(),
+        records: status.records,
+        bytes: status.bytes,
+        lost: status.lost,
+        problem: status.problem.clone().unwrap_or_default(),
+        rotation_interval_seconds: seconds(status.dump.rotation),
+        dump_interval_seconds: seconds(status.dump.interval),
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod attributes;
 mod capabilities;
+mod mrt;
 mod paths;
 mod peers;
 mod policy;
@@ -19,6 +20,8 @@ mod version3;
 mod version4;
 mod watch;
 
+pub use mrt::DumpFiles;
+pub(crate) use mrt::show_injected;
 pub use service::Service;
 pub(crate) use service::status;
 pub(crate) use version3::{read_attributes, show_path};

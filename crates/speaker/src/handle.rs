@@ -6,7 +6,11 @@ use crate::{
     config::{ChangeError, DynamicNeighbor, PeerSettings, RoutePolicy},
     interface,
     kernel::Asker,
-    view::{DestinationView, Event, GlobalView, Lookup, PeerView, Table, TableCounts, WhyView},
+    mrt::DumpStatus,
+    view::{
+        DestinationView, Event, GlobalView, Lookup, PeerView, RoutesPage, SourceView, Table, TableCounts,
+        WhyView,
+    },
 };
 use isthmus_bgp::{Attributes, Family, Nlri, Prefix};
 use std::{net::IpAddr, sync::Arc};
@@ -100,6 +104,10 @@ pub(crate) enum Request {
     Paths(Table, Vec<Prefix>, oneshot::Sender<Result<Vec<DestinationView>, Refusal>>),
     Counts(Table, Family, oneshot::Sender<Result<TableCounts, Refusal>>),
     Announce(Nlri, Box<Attributes>, oneshot::Sender<Uuid>),
+    Inject(Vec<(Nlri, Option<Attributes>)>, oneshot::Sender<()>),
+    Page(u32, oneshot::Sender<RoutesPage>),
+    Sources(oneshot::Sender<Vec<(IpAddr, SourceView)>>),
+    MrtDumps(oneshot::Sender<Vec<DumpStatus>>),
     Withdraw(Withdrawal, oneshot::Sender<Result<(), Refusal>>),
     Admin(Option<IpAddr>, AdminAction, oneshot::Sender<Result<(), Refusal>>),
     Watch(Watch, oneshot::Sender<mpsc::Receiver<Event>>),
@@ -192,6 +200,28 @@ impl Handle {
     pub async fn announce(&self, nlri: impl Into<Nlri>, attributes: Attributes) -> Result<Uuid, Refusal> {
         let nlri = nlri.into();
         self.ask(|reply| Request::Announce(nlri, Box::new(attributes), reply)).await
+    }
+
+    /// Adds or changes several paths of our own, and takes away those without attributes; whether they were there or not.
+    pub async fn inject(&self, paths: Vec<(Nlri, Option<Attributes>)>) -> Result<(), Refusal> {
+        self.ask(|reply| Request::Inject(paths, reply)).await
+    }
+
+    /// Some of all routes, from a place on: 0 at first, then what the page before says. Whoever goes to the end meets each
+    /// route that is there all the while, once. The owner looks at no more than [`PAGE_MAX`] destinations at once.
+    pub async fn page(&self, place: u32) -> Result<RoutesPage, Refusal> {
+        self.ask(|reply| Request::Page(place, reply)).await
+    }
+
+    /// All neighbours that have a session, or had one: what names each in paths, and who it is, with the address of the
+    /// connection.
+    pub async fn sources(&self) -> Result<Vec<(IpAddr, SourceView)>, Refusal> {
+        self.ask(Request::Sources).await
+    }
+
+    /// How the MRT dumps are that it makes by itself.
+    pub async fn mrt_dumps(&self) -> Result<Vec<DumpStatus>, Refusal> {
+        self.ask(Request::MrtDumps).await
     }
 
     /// Takes paths of our own away.

@@ -7,7 +7,7 @@
 //!                    └── configuration, at start and on reload
 //! ```
 //!
-//! BFD runs beside them in a thread of its own. [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
+//! BFD runs beside them in a thread of its own, and [`mrt`] dumps what comes into files. [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
 //!
 //! **Invariants.** Keepalives and hold timers never wait for routes. The owner never waits for a neighbour or a client.
 //! Every queue is bounded: a neighbour is slowed down by TCP, a watcher that falls behind is dropped.
@@ -24,6 +24,7 @@ pub mod handle;
 pub mod interface;
 mod kernel;
 mod listeners;
+pub mod mrt;
 mod netstat;
 mod owner;
 mod peer;
@@ -39,7 +40,7 @@ pub use bfd::{BfdSettings, BfdStatus};
 pub use client::{Client, ClientError};
 pub use config::Config;
 pub use handle::Handle;
-pub use isthmus_bgp::{Attributes, Family, Origin, Prefix};
+pub use isthmus_bgp::{Asn, Attributes, Family, Nlri, Origin, PathId, Prefix};
 pub use kernel::{KernelProblem, KernelRoute, KernelRoutes, KernelStatus, remove_kernel_routes};
 pub use run::{Options, RunError, SetLogLevel, run, start};
 pub use socket::ListenError;

@@ -3,6 +3,7 @@
 //! It never waits for anybody: commands go out by `try_send`, UPDATEs by credit, and a watcher that falls behind is
 //! dropped. So whatever a neighbour or a client does, the others are served.
 
+mod dumped;
 mod reconfigure;
 mod tables;
 mod watched;
@@ -12,10 +13,11 @@ use crate::{
     bfd::{Bfd, BfdStatus},
     config::{Config, PeerSettings},
     engine,
-    handle::{AdminAction, EVENTS_MAX, Refusal, Request, Watch, Withdrawal},
+    handle::{AdminAction, EVENTS_MAX, Handle, Refusal, Request, Watch, Withdrawal},
     interface,
     kernel::{Kernel, Leave, Via},
     listeners::{Listeners, Required},
+    mrt::Dumps,
     peer::{self, COMMANDS_MAX, Command, FromPeer, Outlet, PeerEvent, PeerKey, PeerSetup},
     route_policy,
     unnumbered::Unnumbered,
@@ -79,6 +81,8 @@ pub(crate) struct Setup {
     pub(crate) leaves_quietly: bool,
     /// How long a neighbour may take nothing of what we send; `None`: as RFC 9687 has it.
     pub(crate) send_hold: Option<Duration>,
+    /// How dumps ask the owner.
+    pub(crate) handle: Handle,
 }
 
 /// A neighbour as the owner knows it.
@@ -126,6 +130,7 @@ pub(crate) struct Owner {
     stale_until: Option<Duration>,
     leaves_quietly: bool,
     send_hold: Option<Duration>,
+    dumps: Dumps,
     watchers: Vec<(Watch, mpsc::Sender<Event>)>,
     events: Outlet,
     next_key: PeerKey,
@@ -142,6 +147,7 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
         owner.announce(prefix.into(), attributes);
     }
     owner.listeners = std::mem::take(&mut inlets.listeners);
+    owner.dumps.adopt(&owner.config.mrt_dumps);
     owner.start_neighbors();
     tokio::pin!(shutdown);
     let mut batch = Vec::new();
@@ -176,12 +182,16 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
         owner.tell_complete();
         owner.send_updates();
     }
+    let dumps = owner.dumps.take_running();
     owner.stop(&mut from_peers).await;
+    // After the neighbours, so that their last states are in the files.
+    dumps.stop().await;
 }
 
 impl Owner {
     fn new(setup: Setup, events: Outlet) -> Self {
-        let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly, send_hold } = setup;
+        let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly, send_hold, handle } =
+            setup;
         let policies = route_policy::compile(&config.policy);
         Self {
             router: Router::new(router_config(&config, restarted)),
@@ -201,6 +211,7 @@ impl Owner {
             stale_until: kernel.as_ref().map(|_| stale_time),
             leaves_quietly,
             send_hold,
+            dumps: Dumps::new(handle),
             kernel,
             watchers: Vec::new(),
             events,
@@ -236,6 +247,7 @@ impl Owner {
             bfd,
             commands: for_task,
             events: self.events.clone(),
+            tap: self.dumps.tap(),
             status: publish,
         };
         tokio::spawn(peer::run(setup));
@@ -393,6 +405,13 @@ impl Owner {
             Request::Announce(prefix, attributes, reply) => {
                 let _ = reply.send(self.announce(prefix, *attributes));
             }
+            Request::Inject(paths, reply) => {
+                self.inject(paths);
+                let _ = reply.send(());
+            }
+            Request::Page(place, reply) => drop(reply.send(self.page(place))),
+            Request::Sources(reply) => drop(reply.send(self.sources())),
+            Request::MrtDumps(reply) => drop(reply.send(self.dumps.statuses())),
             Request::Withdraw(what, reply) => drop(reply.send(self.withdraw(what))),
             Request::Admin(address, action, reply) => drop(reply.send(self.admin(address, &action))),
             Request::Watch(watch, reply) => {
@@ -441,6 +460,16 @@ impl Owner {
         self.local.insert(nlri, LocalPath { name, since: SystemTime::now() });
         self.router.announce(nlri, attributes, self.started.elapsed());
         name
+    }
+
+    fn inject(&mut self, paths: Vec<(Nlri, Option<Attributes>)>) {
+        for (nlri, attributes) in paths {
+            match attributes {
+                Some(attributes) => drop(self.announce(nlri, attributes)),
+                // What is not there need not be taken away.
+                None => drop(self.withdraw(Withdrawal::Path(nlri))),
+            }
+        }
     }
 
     fn withdraw(&mut self, what: Withdrawal) -> Result<(), Refusal> {

@@ -18,6 +18,7 @@ use crate::{
     config::PeerSettings,
     interface,
     listeners::ttl_min,
+    mrt::Tap,
     netstat::Md5Drops,
     socket,
     unnumbered::Location,
@@ -25,7 +26,8 @@ use crate::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use isthmus_bgp::{
-    SessionConfig, bfd,
+    Asn, SessionConfig, bfd,
+    mrt::{Ends, SessionMessage, StateChange},
     session::{
         ConnectionId, Counters, DownCause, Input, Negotiated, Output, Session, Side, State, StopReason,
     },
@@ -37,7 +39,7 @@ use outlet::Room;
 use std::{
     future::{pending, poll_fn},
     io,
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -124,6 +126,8 @@ pub(crate) struct PeerSetup {
     pub(crate) bfd: Option<Watched>,
     pub(crate) commands: mpsc::Receiver<Command>,
     pub(crate) events: Outlet,
+    /// Where dumps take what it sends.
+    pub(crate) tap: Tap,
     pub(crate) status: watch::Sender<PeerStatus>,
 }
 
@@ -158,6 +162,10 @@ struct Task {
     md5_drops: Option<Md5Drops>,
     /// How often BFD had found the path broken.
     bfd_failures: u64,
+    /// Of the session that is established, or was last.
+    negotiated: Option<Arc<Negotiated>>,
+    /// As it was told last.
+    state: State,
     had_connection: bool,
     is_ending: bool,
 }
@@ -198,6 +206,8 @@ impl Task {
             dial_error: None,
             md5_drops: None,
             bfd_failures: 0,
+            negotiated: None,
+            state: State::Idle,
             had_connection: false,
             is_ending: false,
         }
@@ -272,6 +282,7 @@ impl Task {
             Woken::Link(LinkEvent::Read(connection, bytes)) => {
                 self.pending_bytes += bytes;
                 let bytes = buffer.get(..bytes).unwrap_or_default();
+                self.session.record_updates(self.setup.tap.is_open());
                 self.session.handle(now, Input::Received { connection, bytes });
             }
             Woken::Link(LinkEvent::Closed(connection)) => {
@@ -403,6 +414,7 @@ impl Task {
                     self.epoch += 1;
                     self.is_ready_told = false;
                     self.went_up(&negotiated);
+                    self.negotiated = Some(Arc::clone(&negotiated));
                     self.pending.push(PeerEvent::Up { epoch: self.epoch, negotiated });
                 }
                 Output::Down(down) => {
@@ -410,13 +422,44 @@ impl Task {
                     self.went_down(&down.cause);
                     self.pending.push(PeerEvent::Down { graceful: down.graceful });
                 }
+                Output::Recorded(bytes) => {
+                    if let Some(negotiated) = &self.negotiated {
+                        self.setup.tap.message(&SessionMessage::received(negotiated, bytes));
+                    }
+                }
                 Output::Update(update) => self.pending.push(PeerEvent::Update(update)),
                 Output::Refresh(refresh) => self.pending.push(PeerEvent::Refresh(refresh)),
                 Output::StateChanged(state) => {
                     tracing::debug!(peer = %self.name, %state, "session changed its state");
+                    self.tap_state(state);
                     self.pending.push(PeerEvent::State(shown_state(state)));
                 }
             }
+        }
+    }
+
+    /// Dumps have each change of the state; before there was a session, with what is configured.
+    fn tap_state(&mut self, state: State) {
+        let old = std::mem::replace(&mut self.state, state);
+        if !self.setup.tap.is_open() {
+            return;
+        }
+        let (settings, negotiated) = (&self.setup.settings, self.negotiated.as_deref());
+        let ends = Ends {
+            peer_as: negotiated.map_or(Asn(settings.peer_as.unwrap_or(0)), |negotiated| negotiated.peer_as),
+            local_as: negotiated.map_or(Asn(settings.local_as), |negotiated| negotiated.local_as),
+            interface: 0,
+            peer: negotiated.map_or_else(|| self.known_address(), |negotiated| negotiated.peer_address),
+            local: negotiated.map_or(Ipv4Addr::UNSPECIFIED.into(), |negotiated| negotiated.local_address),
+        };
+        self.setup.tap.state(&StateChange { ends, as4: true, old: old.into(), new: state.into() });
+    }
+
+    /// The neighbour's address as far as it is known before a session: one on an interface may have any.
+    fn known_address(&self) -> IpAddr {
+        match interface::of(self.setup.address) {
+            Some(_) => Ipv6Addr::UNSPECIFIED.into(),
+            None => self.setup.address,
         }
     }
 

@@ -3,7 +3,7 @@
 use crate::{
     Config, Handle, KernelRoutes,
     explain::Explainer,
-    gobgp::{Service, Version4},
+    gobgp::{DumpFiles, Service, Version4},
     handle::REQUESTS_MAX,
     kernel::Kernel,
     listeners::{Listeners, Required},
@@ -130,6 +130,8 @@ pub struct Options {
     /// How long a neighbour may take nothing of what we send before its connection is dropped; `None`: twice the hold
     /// time, at least 8 minutes (RFC 9687).
     pub send_hold: Option<Duration>,
+    /// Where clients of [`Options::api`] may have MRT files written; `None`: nowhere, for they need no password.
+    pub mrt_directory: Option<PathBuf>,
 }
 
 /// Runs a speaker until `shutdown`. Configurations from `reloads` take effect as they come.
@@ -178,11 +180,13 @@ pub async fn start(
     }
     drop(accepted_in);
     if let Some(api) = api {
-        let service = Service::new(handle.clone(), options.set_log_level);
+        let files = options.mrt_directory.clone().map_or(DumpFiles::Nowhere, DumpFiles::Within);
+        let service = Service::new(handle.clone(), options.set_log_level, files);
         tasks.spawn(serve(api, service, stop.clone()));
     }
     if let Some(socket) = socket {
-        let service = Service::new(handle.clone(), options.set_log_level);
+        // Only who runs the speaker gets through.
+        let service = Service::new(handle.clone(), options.set_log_level, DumpFiles::Anywhere);
         tasks.spawn(serve_locally(socket, service, stop.clone()));
     }
     let (asn, router_id) = (config.global.asn, config.global.router_id);
@@ -196,6 +200,7 @@ pub async fn start(
         routes: options.routes,
         leaves_quietly: options.leaves_quietly,
         send_hold: options.send_hold,
+        handle: handle.clone(),
     };
     let inlets = Inlets { listeners, requests, accepted, reloads };
     // A task beside the neighbours' tasks: what one of them tells the owner is then mostly taken by the same thread,

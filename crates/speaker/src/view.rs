@@ -176,6 +176,15 @@ pub struct DestinationView {
     pub paths: Vec<PathView>,
 }
 
+/// Some of all routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoutesPage {
+    /// Prefixes and all paths to them, as they came.
+    pub destinations: Vec<DestinationView>,
+    /// Where the next page begins; `None`: there is none.
+    pub next: Option<u32>,
+}
+
 /// What is thought of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PathVerdict {

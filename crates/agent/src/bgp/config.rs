@@ -119,6 +119,7 @@ pub(crate) fn wanted(view: &View, local: Local<'_>) -> Option<Wanted> {
         neighbors,
         dynamic_neighbors,
         policy,
+        mrt_dumps: BTreeMap::new(),
         written: Written::default(),
         warnings: Vec::new(),
     };

@@ -3,7 +3,7 @@
 //!
 //! Neighbours and groups are also kept as they were written: a change of a group is read once more for its members.
 
-use super::{Config, DynamicNeighbor, Fault, PeerSettings};
+use super::{Config, DynamicNeighbor, Fault, MrtDump, PeerSettings};
 use crate::interface;
 use ipnet::IpNet;
 use std::{
@@ -229,6 +229,22 @@ impl Config {
         Ok(())
     }
 
+    /// Has something dumped into a file.
+    pub(crate) fn add_mrt_dump(&mut self, dump: MrtDump) -> Result<(), ChangeError> {
+        if self.mrt_dumps.contains_key(&dump.file_name) {
+            let name = format!("an MRT dump into {}", dump.file_name);
+            return Err(ChangeError::Exists(name, "disable it first"));
+        }
+        self.mrt_dumps.insert(dump.file_name.clone(), dump);
+        Ok(())
+    }
+
+    /// Has nothing dumped into a file any longer.
+    pub(crate) fn remove_mrt_dump(&mut self, file_name: &str) -> Result<(), ChangeError> {
+        let removed = self.mrt_dumps.remove(file_name);
+        removed.map(drop).ok_or_else(|| ChangeError::Missing(format!("MRT dump into {file_name}")))
+    }
+
     /// The groups with what their members have unless they say otherwise.
     pub(crate) fn groups(&self) -> Vec<(String, PeerSettings)> {
         let named = self.written.groups.keys();
@@ -298,11 +314,12 @@ impl Config {
     }
 
     /// What runs after the file was read again. As in gobgpd, what the file changed since it was read before is changed,
-    /// and what came through the API stays: neighbours, groups and ranges one by one, policy as a whole.
+    /// and what came through the API stays: neighbours, groups, ranges and dumps one by one, policy as a whole.
     pub(crate) fn merge(&self, before: &Self, after: Self) -> Self {
         let mut merged = self.clone();
         merged.global = after.global.clone();
         merge_map(&mut merged.neighbors, &before.neighbors, &after.neighbors);
+        merge_map(&mut merged.mrt_dumps, &before.mrt_dumps, &after.mrt_dumps);
         merge_map(&mut merged.written.neighbors, &before.written.neighbors, &after.written.neighbors);
         merge_map(&mut merged.written.ranges, &before.written.ranges, &after.written.ranges);
         let by_prefix = |config: &Self| -> BTreeMap<IpNet, DynamicNeighbor> {

@@ -129,7 +129,7 @@ pub(super) const FILE: &[Key] = &[
     later("netlink", Kind::Anything, "is not used: Isthmus takes the kernel's routes itself"),
     later("rpki-servers", Kind::Anything, "is not done yet: no route is validated"),
     later("bmp-servers", Kind::Anything, "is not done yet: nothing is sent to monitoring stations"),
-    later("mrt-dump", Kind::Anything, "is not done yet: nothing is dumped"),
+    key("mrt-dump", Kind::Tables(&[key("config", Kind::Table(MRT_DUMP))])),
     later("vrfs", Kind::Anything, "is not done yet: there is only the global table"),
     later("collector", Kind::Anything, NOT_YET),
 ];
@@ -151,6 +151,16 @@ const GLOBAL: &[Key] = &[
     later("afi-safis", Kind::Tables(AFI_SAFI), "has no effect: families are set for each neighbour"),
     later("default-route-distance", Kind::Anything, "is not used: routes carry no distance here"),
     later("confederation", Kind::Anything, "is not done yet: this speaker is in no confederation"),
+];
+
+// GoBGP raises intervals below 60 s; here they are taken as they are.
+const MRT_INTERVAL: Kind = Kind::Number(0, 31_536_000);
+const MRT_DUMP: &[Key] = &[
+    key("dump-type", Kind::Word(&["updates", "table"])),
+    key("file-name", Kind::Name),
+    refused("table-name", "is not done yet: there is only the global table, of all neighbours; leave it out"),
+    key("dump-interval", MRT_INTERVAL),
+    key("rotation-interval", MRT_INTERVAL),
 ];
 
 const APPLY_POLICY: &[Key] = &[

@@ -433,3 +433,48 @@ fn port_minus_one_listens_nowhere() {
     let listen = Config::from_toml(text, "f").unwrap().global.listen;
     assert_eq!(listen, ["192.0.2.1:1179".parse().unwrap()]);
 }
+
+#[test]
+fn dumps_are_read_with_what_gobgp_takes_for_granted() {
+    let text = "[[mrt-dump]]\n[mrt-dump.config]\ndump-type = \"updates\"\nfile-name = \"/u/20060102.1504\"\nrotation-interval = 180\n\
+        [[mrt-dump]]\n[mrt-dump.config]\ndump-type = \"table\"\nfile-name = \"/t\"\n\
+        [[mrt-dump]]\n[mrt-dump.config]\ndump-type = \"table\"\nfile-name = \"/d/2006\"\nrotation-interval = 60\ndump-interval = 0\n";
+    let dumps = config(text).mrt_dumps;
+    let dump = |kind, file_name: &str, rotation: Option<u64>, interval: Option<u64>| MrtDump {
+        kind,
+        file_name: file_name.to_owned(),
+        rotation: rotation.map(Duration::from_secs),
+        interval: interval.map(Duration::from_secs),
+    };
+    let expected = [
+        dump(MrtKind::Table, "/d/2006", Some(60), None),
+        dump(MrtKind::Table, "/t", None, Some(60)),
+        dump(MrtKind::Updates, "/u/20060102.1504", Some(180), None),
+    ];
+    assert_eq!(dumps.into_values().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn dumps_that_cannot_be_are_refused() {
+    let dump = |rest: &str| format!("[[mrt-dump]]\n[mrt-dump.config]\n{rest}");
+    let table = |rest: &str| dump(&format!("dump-type = \"table\"\n{rest}"));
+    check_fault(&dump("file-name = \"/t\"\n"), 4, "mrt-dump.config.dump-type", "is missing");
+    check_fault(&table(""), 4, "mrt-dump.config.file-name", "is missing");
+    check_fault(&table("file-name = \"/t/..\"\n"), 7, "mrt-dump.config.file-name", "names no file");
+    check_fault(
+        &table("file-name = \"/t\"\ndump-interval = 60\nrotation-interval = 60\n"),
+        8,
+        "mrt-dump.config.dump-interval",
+        "exclude each other",
+    );
+    check_fault(
+        &table("file-name = \"/t\"\ntable-name = \"192.0.2.2\"\n"),
+        8,
+        "mrt-dump.config.table-name",
+        "not done yet",
+    );
+    let twice = format!("{0}{0}", table("file-name = \"/t\"\n"));
+    check_fault(&twice, 11, "mrt-dump.config.file-name", "that of another dump");
+    let ignored = dump("dump-type = \"updates\"\nfile-name = \"/u\"\ndump-interval = 60\n");
+    assert!(config(&ignored).warnings[0].why.contains("has no effect"));
+}

@@ -9,7 +9,7 @@ use super::{
 use crate::interface;
 use crate::view::{DestinationView, Lookup, PathView, Table};
 use isthmus_bgp::{Attributes, Family, PathId, Prefix};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use tonic::Status;
 use uuid::Uuid;
 
@@ -58,7 +58,16 @@ pub(super) fn read_nlri(path: &api::Path) -> Result<isthmus_bgp::Nlri, Status> {
     if path.family.is_some() && read_family(path.family)? != prefix.family() {
         return Err(Status::invalid_argument(format!("{prefix} is of another family than the path says")));
     }
-    Ok(isthmus_bgp::Nlri { prefix, path_id: PathId(path.identifier) })
+    Ok(isthmus_bgp::Nlri { prefix, path_id: PathId(number(path)) })
+}
+
+/// What tells several paths of ours to one prefix apart: the client's number, or as in GoBGP the router id of the speaker that
+/// the path is said to be from, as `gobgp mrt inject` says it.
+fn number(path: &api::Path) -> u32 {
+    match (path.identifier, path.source_id.parse::<Ipv4Addr>()) {
+        (0, Ok(source)) => source.to_bits(),
+        (identifier, _) => identifier,
+    }
 }
 
 /// Reads a path that a client adds.

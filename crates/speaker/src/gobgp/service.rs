@@ -1,6 +1,6 @@
 //! The calls, once for both versions of the API: version 3 is served here, and `version4` translates to it.
 
-use super::{api, paths, peers, policy, proto, read_family, read_peer, read_policy, version3, watch};
+use super::{api, mrt, paths, peers, policy, proto, read_family, read_peer, read_policy, version3, watch};
 use crate::{
     change::Change,
     config::{Assign, ChangeError},
@@ -23,12 +23,13 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 4 << 20;
 pub struct Service {
     pub(super) speaker: Handle,
     set_log_level: Option<SetLogLevel>,
+    files: mrt::DumpFiles,
 }
 
 impl Service {
     /// Serves `speaker`.
-    pub fn new(speaker: Handle, set_log_level: Option<SetLogLevel>) -> Self {
-        Self { speaker, set_log_level }
+    pub fn new(speaker: Handle, set_log_level: Option<SetLogLevel>, files: mrt::DumpFiles) -> Self {
+        Self { speaker, set_log_level, files }
     }
 
     /// Whom it serves.
@@ -181,7 +182,7 @@ pub(super) fn read_neighbor(text: &str) -> Result<IpAddr, Status> {
     interface::read(text).ok_or_else(|| Status::invalid_argument(why()))
 }
 
-fn only_global(table_type: i32) -> Result<(), Status> {
+pub(super) fn only_global(table_type: i32) -> Result<(), Status> {
     match paths::read_table(table_type, "")? {
         Table::Global => Ok(()),
         _ => Err(Status::invalid_argument("paths of our own are in the global table")),
@@ -197,8 +198,6 @@ const NO_VRF: &str = "there is only the global table here: run a speaker for eac
 const NO_RPKI: &str =
     "no route is validated here (RPKI): let a validating neighbour do it, and match its communities";
 const NO_ZEBRA: &str = "there is no Zebra here: the agent puts routes into the kernel itself";
-const NO_MRT: &str =
-    "MRT dumps are not done yet: nothing is dumped; `gobgp monitor` shows changes as they come";
 const NO_BMP: &str =
     "BMP is not done yet: no monitoring station is told; `gobgp monitor` shows changes as they come";
 
@@ -442,13 +441,10 @@ impl GobgpApi for Service {
         &self,
         request: Request<Streaming<proto::AddPathStreamRequest>>,
     ) -> Result<Response<proto::Empty>, Status> {
-        let mut requests = request.into_inner();
-        while let Some(request) = requests.message().await? {
-            for path in &request.paths {
-                self.announce(request.table_type, Some(version3::read_path(path)?)).await?;
-            }
-        }
-        Ok(Response::new(proto::Empty {}))
+        mrt::inject(self.speaker.clone(), request.into_inner(), |request: proto::AddPathStreamRequest| {
+            (request.table_type, request.paths.iter().map(version3::read_path).collect())
+        })
+        .await
     }
 
     async fn delete_path(
@@ -684,12 +680,18 @@ impl GobgpApi for Service {
         not_served(NO_ZEBRA)
     }
 
-    async fn enable_mrt(&self, _: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
-        not_served(NO_MRT)
+    async fn enable_mrt(
+        &self,
+        request: Request<proto::EnableMrtRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
+        self.change(Change::AddMrtDump(mrt::read_dump(&request.into_inner(), &self.files)?)).await
     }
 
-    async fn disable_mrt(&self, _: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
-        not_served(NO_MRT)
+    async fn disable_mrt(
+        &self,
+        request: Request<proto::DisableMrtRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
+        self.change(Change::RemoveMrtDump(self.files.known(&request.into_inner().filename))).await
     }
 
     async fn add_bmp(&self, _: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {

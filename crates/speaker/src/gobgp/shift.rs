@@ -69,6 +69,10 @@ pub(super) fn table_request(request: &mut proto::GetTableRequest) {
     lower(&mut request.table_type);
 }
 
+pub(super) fn enable_mrt(request: &mut proto::EnableMrtRequest) {
+    lower(&mut request.r#type);
+}
+
 pub(super) fn level_request(request: &mut proto::SetLogLevelRequest) {
     // Without a level there is nothing to set: the reader refuses it.
     request.level -= 1;

@@ -221,6 +221,8 @@ pub(super) fn read_path(path: &proto::Path) -> Result<api::Path, Status> {
         is_withdraw: path.is_withdraw,
         family: path.family,
         identifier: path.identifier,
+        source_asn: path.source_asn,
+        source_id: path.source_id.clone(),
         ..api::Path::default()
     })
 }

@@ -3,7 +3,7 @@
 
 use super::{
     api::{self, go_bgp_service_server::GoBgpService},
-    paths, peers, proto,
+    mrt, paths, peers, proto,
     service::{Answers, MESSAGE_BYTES_MAX, Service, answers},
     shift, watch,
 };
@@ -215,13 +215,10 @@ impl GoBgpService for Version4 {
         &self,
         request: Request<Streaming<api::AddPathStreamRequest>>,
     ) -> Result<Response<proto::Empty>, Status> {
-        let mut requests = request.into_inner();
-        while let Some(request) = requests.message().await? {
-            for path in request.paths {
-                self.0.announce(shift::down(request.table_type), Some(path)).await?;
-            }
-        }
-        Ok(Response::new(proto::Empty {}))
+        mrt::inject(self.0.speaker(), request.into_inner(), |request: api::AddPathStreamRequest| {
+            (shift::down(request.table_type), request.paths.into_iter().map(Ok).collect())
+        })
+        .await
     }
 
     async fn delete_path(
@@ -417,13 +414,16 @@ impl GoBgpService for Version4 {
         GobgpApi::enable_zebra(&self.0, request).await
     }
 
-    async fn enable_mrt(&self, request: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
-        GobgpApi::enable_mrt(&self.0, request).await
+    async fn enable_mrt(
+        &self,
+        request: Request<proto::EnableMrtRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
+        GobgpApi::enable_mrt(&self.0, read(request, shift::enable_mrt)).await
     }
 
     async fn disable_mrt(
         &self,
-        request: Request<proto::NotServed>,
+        request: Request<proto::DisableMrtRequest>,
     ) -> Result<Response<proto::Empty>, Status> {
         GobgpApi::disable_mrt(&self.0, request).await
     }

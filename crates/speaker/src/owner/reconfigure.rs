@@ -35,6 +35,7 @@ impl Owner {
         let policy = config.policy.in_force() != self.config.policy.in_force();
         self.config = config;
         self.listeners.require(&Required::of(&self.config, &self.located));
+        self.dumps.adopt(&self.config.mrt_dumps);
         self.policy = Arc::new(self.config.policy.clone());
         if policy {
             self.policies = route_policy::compile(&self.config.policy);
