@@ -1,5 +1,6 @@
 //! `isthmus bgp`: a speaker of its own, and what it knows.
 
+mod mrt;
 mod summary;
 mod why;
 
@@ -67,6 +68,12 @@ pub enum BgpCommand {
         after_help = "Examples:\n  isthmus bgp routes\n  isthmus bgp routes 10.0.0.0/8 --longer\n  isthmus bgp routes --from 192.0.2.2\n  isthmus bgp routes -6 --to 192.0.2.2"
     )]
     Routes(RoutesArgs),
+    /// Shows, replays and makes files of routes (MRT).
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  isthmus bgp mrt show table.mrt.gz --summary\n  isthmus bgp mrt inject table.mrt.gz --only-best\n  isthmus bgp mrt dump table.mrt"
+    )]
+    Mrt(mrt::MrtCommand),
     /// Says which path to a prefix is the best, at which step each other one lost, and who is told.
     Why(why::WhyArgs),
     /// Ends a session, which comes back by itself; with --soft only sends and judges all routes once more.
@@ -118,6 +125,9 @@ pub struct RunArgs {
     /// Metric of these routes. Routes to the same prefix with a lower one win.
     #[arg(long, default_value_t = 20, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), requires = "kernel_table")]
     kernel_metric: u32,
+    /// Directory within which clients of the API may have MRT files written (`EnableMrt`); unless told, nowhere.
+    #[arg(long, value_name = "DIRECTORY")]
+    mrt_directory: Option<PathBuf>,
     /// What to log: `info`, `debug`, or a list such as `info,isthmus_speaker=debug`.
     #[arg(long, env = "ISTHMUS_LOG", hide_env_values = true, default_value = "info", value_name = "FILTER")]
     log: String,
@@ -191,6 +201,7 @@ async fn ask(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure
             Ok(Exit::Yes)
         }
         BgpCommand::Routes(args) => routes(args, session).await,
+        BgpCommand::Mrt(command) => mrt::run(command, session).await,
         BgpCommand::Why(args) => why::run(args, session).await,
         BgpCommand::Reset { address, soft, text, speaker } => {
             let mut client = speaker.client().await?;
@@ -261,6 +272,7 @@ fn speaker(args: &RunArgs, session: &mut Session) -> Result<Exit, Failure> {
         restarted: args.restarted,
         kernel,
         set_log_level: Some(logging::set_level),
+        mrt_directory: args.mrt_directory.clone(),
         ..Options::default()
     };
     let file = args.config.clone();

@@ -1,12 +1,13 @@
 //! `isthmus bgp run` beside BIRD and gobgpd, each in a network namespace of its own, watched by the stock `gobgp`.
 //!
-//! Needs root, iproute2, bird2 and gobgpd.
+//! Needs root, iproute2, bird2, gobgpd, frr and bgpdump.
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod broken_path;
 mod full_table;
 mod kernel;
+mod mrt;
 mod rig;
 mod secured;
 mod stock_client;

@@ -46,10 +46,13 @@ fn sh(command: &str) {
 impl Rig {
     /// `None` where tests like this cannot be; in CI that is a failure.
     pub(crate) fn open(name: &str) -> Option<Self> {
-        let needs = "test $(id -u) = 0 && command -v ip && PATH=$PATH:/usr/sbin:/sbin command -v bird && command -v gobgpd";
+        let needs = "test $(id -u) = 0 && command -v ip && PATH=$PATH:/usr/sbin:/sbin command -v bird && command -v gobgpd && command -v bgpdump && test -e /usr/lib/frr/bgpd";
         if !Command::new("sh").args(["-ec", needs]).output().unwrap().status.success() {
-            assert!(std::env::var_os("CI").is_none(), "skipped in CI: needs root, ip, bird and gobgpd");
-            eprintln!("skipped: needs root, ip, bird and gobgpd");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "skipped in CI: needs root, ip, bird, gobgpd, bgpdump and FRR"
+            );
+            eprintln!("skipped: needs root, ip, bird, gobgpd, bgpdump and FRR");
             return None;
         }
         let prefix = format!("bgt{}{name}", std::process::id());
@@ -98,6 +101,11 @@ impl Rig {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.ours, program]);
         command
+    }
+
+    /// A file in the rig's directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// What our daemon said.
@@ -231,6 +239,7 @@ impl Daemon {
             .args(["netns", "exec", namespace, program])
             .args(args)
             .arg(&config)
+            .current_dir(rig.directory.path())
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
@@ -258,7 +267,7 @@ impl Daemon {
         Self::start(rig, &rig.theirs, "there", env!("CARGO_BIN_EXE_isthmus"), &args, text)
     }
 
-    /// zebra and bgpd.
+    /// zebra and bgpd. Files that they write are in `frr`, which is their own.
     pub(crate) fn frr(rig: &Rig, text: &str) -> [Self; 2] {
         let directory = rig.directory.path().join("frr");
         fs::create_dir(&directory).unwrap();
