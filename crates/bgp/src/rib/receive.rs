@@ -15,7 +15,7 @@ use crate::{
 use std::{sync::Arc, time::Duration};
 
 /// Changes after which peers are served although nobody asked, so that the log stays short.
-const LOG_MAX: u64 = 65_536;
+const LOG_MAX: u64 = if cfg!(test) { 4 } else { 65_536 };
 
 /// A peer sent more prefixes than it may. The session shall end (RFC 4486, Cease 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,10 +70,15 @@ impl Router {
         if let Some(family) = update.end_of_rib {
             self.end_of_rib(id, family);
         }
+        self.shorten_log();
+        Ok(())
+    }
+
+    /// Serves peers where many changes wait for them.
+    fn shorten_log(&mut self) {
         if self.log.numbers.len() as u64 > LOG_MAX {
             self.flush_all();
         }
-        Ok(())
     }
 
     fn check_limit(&self, id: PeerId, family: Family) -> Result<(), LimitExceeded> {
@@ -194,6 +199,7 @@ impl Router {
             let Some(prefix) = self.table.slot(number).map(|slot| slot.prefix) else { continue };
             let source = Source::from(id);
             self.remove_from(number, |path| path.source == source && goes(&prefix, path));
+            self.shorten_log();
         }
     }
 
@@ -222,7 +228,10 @@ impl Router {
         }
         let source = Source::from(id);
         let has = |paths: &[Path]| paths.iter().any(|path| path.source == source);
-        self.table.iter().filter(|(_, slot)| has(slot.paths.as_slice())).map(|(number, _)| number).collect()
+        let mut numbers = Vec::with_capacity(counts.min(self.table.len() as u32) as usize);
+        let own = self.table.iter().filter(|(_, slot)| has(slot.paths.as_slice()));
+        numbers.extend(own.map(|(number, _)| number));
+        numbers
     }
 
     /// Decides anew about everything that a peer sent.

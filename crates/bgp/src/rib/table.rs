@@ -284,19 +284,22 @@ impl Table {
         self.numbers = numbers;
     }
 
-    /// Gives up the numbers of destinations without paths that nobody needs.
+    /// Gives up the numbers of destinations without paths that nobody needs; their memory too where that is all of them.
     pub(super) fn sweep(&mut self, needed: impl Fn(u32, &Slot) -> bool) {
-        let unused: Vec<_> = self
-            .iter()
-            .filter(|(number, slot)| slot.paths.as_slice().is_empty() && !needed(*number, slot))
-            .map(|(number, slot)| (number, self.hasher.hash_one(slot.prefix)))
-            .collect();
-        for (number, hash) in unused {
-            if let Ok(entry) = self.numbers.find_entry(hash, |other| *other == number) {
-                entry.remove();
-                self.free.push(number);
-                self.empty -= 1;
+        let Self { chunks, numbers, hasher, free, empty } = self;
+        for (number, slot) in (0_u32..).zip(chunks.iter().flatten()) {
+            if !slot.paths.as_slice().is_empty() || needed(number, slot) {
+                continue;
             }
+            // One that was given up before is not found.
+            if let Ok(entry) = numbers.find_entry(hasher.hash_one(slot.prefix), |other| *other == number) {
+                entry.remove();
+                free.push(number);
+                *empty -= 1;
+            }
+        }
+        if numbers.is_empty() {
+            *self = Self::new();
         }
     }
 }
@@ -323,6 +326,17 @@ mod tests {
         assert!(new == 77 || new == 5_000);
         assert_eq!(table.find(&prefix(20_000)), Some(new));
         assert_eq!(table.end(), 10_000);
+    }
+
+    #[test]
+    fn a_table_that_is_swept_whole_holds_nothing() {
+        let mut table = Table::new();
+        for n in 0..40_000 {
+            table.find_or_add(prefix(n));
+        }
+        table.sweep(|_, _| false);
+        assert_eq!((table.len(), table.end(), table.empty, table.chunks.capacity()), (0, 0, 0, 0));
+        assert_eq!(table.find_or_add(prefix(7)), 0);
     }
 
     #[test]
