@@ -8,7 +8,8 @@
 //!
 //! [`wire`] reads and writes messages, [`session`] is the state machine of one peer (RFC 4271 section 8), [`rib`] holds
 //! the routes of all peers, chooses among them and says what each peer must hear. [`bfd`] finds out sooner than keepalives
-//! that a peer cannot be reached (RFC 5880). [`mrt`] reads and writes files of routes and messages (RFC 6396). Who calls it owns sockets and the clock: the crate `speaker`.
+//! that a peer cannot be reached (RFC 5880). [`bmp`] writes to monitoring stations (RFC 7854). [`mrt`] reads and writes files of
+//! routes and messages (RFC 6396). Who calls it owns sockets and the clock: the crate `speaker`.
 //!
 //! Invariants: nothing here does I/O, reads a clock or draws a random number; no bytes from a peer make it panic; the
 //! same inputs in the same order yield the same outputs.
@@ -16,6 +17,7 @@
 
 pub mod attributes;
 pub mod bfd;
+pub mod bmp;
 pub mod config;
 pub mod mrt;
 pub mod number;
