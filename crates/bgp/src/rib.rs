@@ -3,7 +3,7 @@
 //! ```text
 //!  receive ──► import policy ──► table: all paths of a destination, best first ──► log of changes
 //!                                   │                                                │
-//!                          kernel routes, watchers                    groups: export policy, encoded once
+//!                     kernel routes, watchers, monitors               groups: export policy, encoded once
 //!                                                                                    │
 //!                                                          next_updates of each member ◄── catching up
 //! ```
@@ -23,6 +23,7 @@ mod feed;
 mod graceful;
 mod group;
 mod intern;
+mod monitor;
 mod peer;
 mod receive;
 mod table;
@@ -32,6 +33,7 @@ mod view;
 
 pub use decision::{DecisionConfig, Step};
 pub use explain::Withheld;
+pub use monitor::{MonitorId, News, Reported, RibView};
 pub use peer::{Counts, PeerId};
 pub use receive::LimitExceeded;
 pub use table::{Exclusion, Staleness};
@@ -49,6 +51,7 @@ use bits::Bits;
 use decision::{Teller, select};
 use group::Group;
 use intern::Interner;
+use monitor::Monitors;
 use peer::Peer;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use table::{Path, Slot, Source, Table};
@@ -103,6 +106,9 @@ pub struct Router {
     /// Destinations whose used paths changed, for [`Router::poll_change`].
     changed: Bits,
     changed_from: u32,
+    monitors: Monitors,
+    /// Destinations with a best path, by family.
+    reachable: [u32; 2],
     /// While set, nothing is said.
     deferred_until: Option<Duration>,
     /// Where the log ended when empty destinations were last looked for.
@@ -148,6 +154,8 @@ impl Router {
             is_watched: true,
             changed: Bits::default(),
             changed_from: 0,
+            monitors: Monitors::default(),
+            reachable: [0; 2],
             deferred_until,
             swept_at: 0,
         }
@@ -184,6 +192,7 @@ impl Router {
         self.leave_group(id);
         self.remove_paths(id, |_| true);
         self.flush_all();
+        self.monitors.forget(id);
         if let Some(place) = self.peers.get_mut(id.index()) {
             *place = None;
         }
@@ -255,7 +264,7 @@ impl Router {
 
     /// Changes the paths of a destination, chooses anew, and notes what that changed.
     fn edit(&mut self, number: u32, edit: impl FnOnce(&mut Slot)) {
-        let Self { table, peers, config, log, changed, is_watched, .. } = self;
+        let Self { table, peers, config, log, changed, is_watched, monitors, reachable, .. } = self;
         let Some(slot) = table.slot_mut(number) else { return };
         let summary = |slot: &Slot| {
             let best = slot.best().map(|path| (Arc::as_ptr(&path.attributes), path.source, path.path_id));
@@ -269,6 +278,9 @@ impl Router {
         slot.logged = at as u32;
         if best != new_best {
             slot.best_logged = at as u32;
+            monitors.touch(RibView::Best, number);
+            let reachable = &mut reachable[slot.prefix.family() as usize];
+            *reachable = *reachable + u32::from(new_best.is_some()) - u32::from(best.is_some());
         }
         log.numbers.push_back(number);
         if *is_watched && (best != new_best || used.max(new_used) > 1) {

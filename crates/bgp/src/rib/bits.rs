@@ -19,6 +19,14 @@ impl Bits {
         self.words[at] |= 1 << (n % 64);
     }
 
+    /// Takes all members of another set too.
+    pub(super) fn insert_all(&mut self, other: &Self) {
+        if self.words.len() < other.words.len() {
+            self.words.resize(other.words.len(), 0);
+        }
+        self.words.iter_mut().zip(&other.words).for_each(|(word, more)| *word |= more);
+    }
+
     pub(super) fn remove(&mut self, n: u32) {
         if let Some(word) = self.words.get_mut(n as usize / 64) {
             *word &= !(1 << (n % 64));

@@ -304,9 +304,11 @@ impl Router {
             return;
         }
         self.swept_at = self.log.end();
-        let Self { table, groups, peers, changed, .. } = self;
+        let Self { table, groups, peers, changed, monitors, .. } = self;
+        let reported = monitors.reported();
         table.sweep(|number, _| {
-            groups.iter().flatten().any(|group| group.is_sent(number))
+            reported.contains(number)
+                || groups.iter().flatten().any(|group| group.is_sent(number))
                 || changed.contains(number)
                 || peers.iter().flatten().any(|peer| match &peer.feed {
                     Feed::Synced => false,

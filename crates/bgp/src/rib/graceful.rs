@@ -108,6 +108,7 @@ impl Router {
                     }
                 });
             }
+            self.monitors.touch_source(source, number);
         }
         if let Some(peer) = self.peer_mut(id) {
             peer.stale.long_lived = true;

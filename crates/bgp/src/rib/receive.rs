@@ -179,6 +179,7 @@ impl Router {
             Some(place) => *place = path,
             None => slot.paths.push(path),
         });
+        self.monitors.touch_source(source, number);
     }
 
     /// Takes a path away; says whether there was one.
@@ -213,6 +214,7 @@ impl Router {
         let others: Vec<_> = gone.collect();
         for (source, exclusion) in std::iter::once(first).chain(others) {
             self.count(source, family, exclusion.into(), Held::Nothing);
+            self.monitors.touch_source(source, number);
         }
         self.edit(number, |slot| {
             slot.paths.remove(goes);

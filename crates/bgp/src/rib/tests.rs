@@ -1,5 +1,7 @@
 //! A router and its peers, each of which keeps what it was told.
 
+mod monitor;
+
 use super::*;
 use crate::{
     AsPath, Community, FamilySet, NextHop, Nlri, Origin, PathId, Prefix,

@@ -125,6 +125,11 @@ impl Router {
             .fold((0, 0), |(destinations, all), paths| (destinations + 1, all + paths))
     }
 
+    /// How many destinations of a family have a best path: the size of Loc-RIB.
+    pub fn reachable(&self, family: Family) -> u32 {
+        self.reachable[family as usize]
+    }
+
     /// How many different attribute sets are kept.
     pub fn attribute_sets(&self) -> usize {
         self.interner.len()
