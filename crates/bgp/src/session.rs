@@ -127,6 +127,13 @@ impl StopReason {
         matches!(self, Self::AdminShutdown(_) | Self::Deconfigured | Self::PrefixLimit { .. })
     }
 
+    /// What is said to the peer. RFC 8538 section 3: what shall end the session for good is a Hard Reset to a peer that
+    /// survives soft ones.
+    pub fn said(&self, is_survived: bool) -> Notification {
+        let notification = self.notification();
+        if is_survived && self.stays_down() { notification.hard() } else { notification }
+    }
+
     fn notification(&self) -> Notification {
         match self {
             Self::AdminShutdown(text) => Notification::admin_shutdown(text),
@@ -176,6 +183,8 @@ pub enum Output {
         connection: ConnectionId,
         /// What both sides agreed on.
         negotiated: Arc<Negotiated>,
+        /// What they agreed by.
+        opens: Opens,
     },
     /// The session is gone.
     Down(Down),
@@ -189,6 +198,15 @@ pub enum Output {
     StateChanged(State),
 }
 
+/// The OPENs of a session, whole messages as they were on the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opens {
+    /// Ours.
+    pub sent: Arc<[u8]>,
+    /// The peer's.
+    pub received: Arc<[u8]>,
+}
+
 /// A session that is gone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Down {
@@ -196,6 +214,8 @@ pub struct Down {
     pub cause: DownCause,
     /// Its routes are kept for a while (RFC 4724, 8538).
     pub graceful: bool,
+    /// What was said at its end: by the peer if the cause is [`DownCause::Received`], else by us.
+    pub notification: Option<Notification>,
 }
 
 /// Why a session, or the attempt at one, is gone.
@@ -518,22 +538,17 @@ impl Session {
     }
 
     fn stop(&mut self, now: Duration, reason: &StopReason) {
-        let notification = reason.notification();
         let cause = DownCause::Stopped(reason.clone());
         for connection in std::mem::take(&mut self.connections) {
-            // RFC 8538 section 3: what shall end the session for good is a Hard Reset where soft ones are survived.
-            if connection.stage.survives_notification() && reason.stays_down() {
-                self.send_notification(&connection, &notification.clone().hard());
-            } else {
-                self.send_notification(&connection, &notification);
-            }
+            let said = reason.said(connection.stage.survives_notification());
+            self.send_notification(&connection, &said);
             if connection.stage.state() == State::Established {
-                self.went_down(cause.clone(), false);
+                self.went_down(Down { cause: cause.clone(), graceful: false, notification: Some(said) });
             }
         }
         if reason.stays_down() {
             self.will = Will::Down;
-            self.last_down = Some(Down { cause, graceful: false });
+            self.last_down = Some(Down { cause, graceful: false, notification: None });
         } else if self.will != Will::Down {
             self.pause(now, false);
         }
@@ -545,7 +560,7 @@ impl Session {
         {
             (*retry_at, *dialing) = (None, false);
         }
-        let new = Connection::new(id, side, local, peer, now + OPEN_HOLD);
+        let mut new = Connection::new(id, side, local, peer, now + OPEN_HOLD);
         let wanted = matches!(self.will, Will::Up { .. });
         // RFC 4724 section 4.2: a peer that restarted may be back before we know that it was away.
         let replaces = |connection: &Connection| match &connection.stage {
@@ -569,8 +584,9 @@ impl Session {
             let older = self.connections.remove(older);
             self.send_notification(&older, &Notification::collision());
         }
-        let open = local_open(&self.config);
-        self.send(id, MessageKind::Open, open.encode());
+        let open = local_open(&self.config).encode();
+        new.sent_open = open.as_slice().into();
+        self.send(id, MessageKind::Open, open);
         self.connections.push(new);
     }
 
@@ -592,7 +608,11 @@ impl Session {
                     return;
                 }
                 Ok(Some(frame)) => {
-                    rest = &rest[frame.len()..];
+                    let (message, after) = rest.split_at(frame.len());
+                    rest = after;
+                    if frame.kind == MessageKind::Open {
+                        connection.received_open = Some(message.into());
+                    }
                     self.counters.received.count(frame.kind);
                     self.message(now, id, frame);
                 }
@@ -689,6 +709,10 @@ impl Session {
         let Stage::OpenConfirm { negotiated } = &connection.stage else { return };
         let negotiated = Arc::clone(negotiated);
         let context = negotiated.update_context(config);
+        let opens = Opens {
+            sent: Arc::clone(&connection.sent_open),
+            received: connection.received_open.clone().unwrap_or_default(),
+        };
         connection.stage = Stage::Established { negotiated: Arc::clone(&negotiated), context };
         connection.heard(now);
         self.established_at = Some(now);
@@ -697,7 +721,7 @@ impl Session {
         }
         let rest: Vec<_> =
             self.connections.iter().map(|connection| connection.id).filter(|other| *other != id).collect();
-        self.outputs.push_back(Output::Up { connection: id, negotiated });
+        self.outputs.push_back(Output::Up { connection: id, negotiated, opens });
         for other in rest {
             self.fail(now, other, Notification::collision());
         }
@@ -767,11 +791,17 @@ impl Session {
         let silent = cause == DownCause::ConnectionLost;
         if let Stage::Established { negotiated, .. } = &connection.stage {
             let graceful = negotiated.is_graceful(&cause);
-            self.went_down(cause, graceful);
+            let notification = match &cause {
+                DownCause::Received(notification) | DownCause::Sent(notification) => {
+                    Some(notification.clone())
+                }
+                _ => None,
+            };
+            self.went_down(Down { cause, graceful, notification });
         } else if self.connections.is_empty() {
             // A collision is nobody's fault, and a better cause is not overwritten by what follows from it.
             if !silent {
-                self.last_down = Some(Down { cause, graceful: false });
+                self.last_down = Some(Down { cause, graceful: false, notification: None });
             }
         }
         if !self.connections.is_empty() || !matches!(self.will, Will::Up { .. }) {
@@ -785,8 +815,7 @@ impl Session {
     }
 
     /// Tells that the session is gone.
-    fn went_down(&mut self, cause: DownCause, graceful: bool) {
-        let down = Down { cause, graceful };
+    fn went_down(&mut self, down: Down) {
         self.counters.downs += 1;
         self.last_down = Some(down.clone());
         self.outputs.push_back(Output::Down(down));

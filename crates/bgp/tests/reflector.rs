@@ -91,7 +91,7 @@ impl Net {
                     self.post(other, speaker, connection, Event::Bytes(bytes.into()));
                 }
                 Output::Close { connection } => self.post(other, speaker, connection, Event::Closed),
-                Output::Up { connection, negotiated } => {
+                Output::Up { connection, negotiated, .. } => {
                     end.established = Some(connection);
                     router.session_up(end.peer, &negotiated, now);
                 }

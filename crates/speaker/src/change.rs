@@ -2,9 +2,9 @@
 
 use crate::config::{
     Assign, ChangeError, Config, Disposition, MrtDump, PolicyDefinition, PolicyDirection, RoutePolicy,
-    SetMembers, Statement,
+    SetMembers, Statement, StationSettings,
 };
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use toml::Table;
 
 /// One change. Tables are what would stand in the file.
@@ -102,6 +102,10 @@ pub enum Change {
     AddMrtDump(MrtDump),
     /// Nothing is dumped into the file with this name any longer.
     RemoveMrtDump(String),
+    /// A monitoring station is told of routes.
+    AddStation(SocketAddr, StationSettings),
+    /// A monitoring station is told no more.
+    RemoveStation(SocketAddr),
 }
 
 impl std::fmt::Debug for Change {
@@ -142,6 +146,8 @@ impl Change {
             }
             Self::AddMrtDump(dump) => config.add_mrt_dump(dump),
             Self::RemoveMrtDump(file_name) => config.remove_mrt_dump(&file_name),
+            Self::AddStation(address, settings) => config.add_station(address, settings),
+            Self::RemoveStation(address) => config.remove_station(address),
         }
     }
 }

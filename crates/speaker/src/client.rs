@@ -304,6 +304,12 @@ impl Client {
         Ok(answer.map_err(|why| self.refused(why))?.into_inner().dumps)
     }
 
+    /// All monitoring stations by address.
+    pub async fn stations(&mut self) -> Result<Vec<own::Station>, ClientError> {
+        let answer = self.explainer.stations(own::StationsRequest {}).await;
+        Ok(answer.map_err(|why| self.refused(why))?.into_inner().stations)
+    }
+
     /// Ends a session, or with `soft` only applies policy once more and sends everything once more.
     pub async fn reset(&mut self, address: IpAddr, soft: bool, text: &str) -> Result<(), ClientError> {
         let request = proto::ResetPeerRequest {

@@ -21,6 +21,7 @@ mod read_policy;
 #[cfg(test)]
 mod reference;
 mod schema;
+mod stations;
 
 pub use change::{ChangeError, Written};
 pub use edit_policy::{Assign, PolicyDirection, SetMembers};
@@ -36,6 +37,7 @@ pub use policy::{
     MedAction, NextHopAction, OriginWord, PolicyDefinition, PrefixRange, Prepend, RoutePolicy, RouteType,
     SetMatch, Statement,
 };
+pub use stations::{MonitoringPolicy, StationSettings};
 
 use crate::interface;
 use check::Checker;
@@ -68,6 +70,8 @@ pub struct Config {
     pub policy: RoutePolicy,
     /// What is dumped, by the name of the file.
     pub mrt_dumps: BTreeMap<String, MrtDump>,
+    /// Monitoring stations by address and port.
+    pub stations: BTreeMap<SocketAddr, StationSettings>,
     /// Neighbours and groups as they were written, for changes while it runs; empty where there is no file.
     pub written: Written,
     /// What is written and has no effect, by place.
@@ -168,12 +172,14 @@ impl Config {
         peers.passwords(&neighbors, &dynamic_neighbors);
         let policy = read_policy::read(checker, file);
         let mrt_dumps = mrt::read(checker, file);
+        let stations = stations::read(checker, file);
         Self {
             global,
             neighbors,
             dynamic_neighbors,
             policy,
             mrt_dumps,
+            stations,
             written: Written::default(),
             warnings: Vec::new(),
         }

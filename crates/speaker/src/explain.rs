@@ -1,19 +1,19 @@
 //! Our own small API beside GoBGP's, on the same port: why routes are as they are, here and in the kernel, all of them as a
-//! file, and how dumps are.
+//! file, and how dumps and monitoring stations are.
 
 use crate::{
     Handle,
     gobgp::{show_path, status},
     interface,
     mrt::{DumpError, DumpStatus, TableWalk},
-    view::{Lookup, PathVerdict, Table, WhyView},
+    view::{Lookup, PathVerdict, StationView, Table, WhyView},
 };
 use futures::{Stream, stream};
 use isthmus_bgp::{Family, Prefix};
 use std::{
     net::IpAddr,
     pin::Pin,
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tonic::{Request, Response, Status};
 
@@ -107,6 +107,15 @@ impl proto::explainer_server::Explainer for Explainer {
         let statuses = self.speaker.mrt_dumps().await.map_err(|why| status(&why))?;
         Ok(Response::new(proto::ListDumpsResponse { dumps: statuses.iter().map(show_dump).collect() }))
     }
+
+    async fn stations(
+        &self,
+        _: Request<proto::StationsRequest>,
+    ) -> Result<Response<proto::StationsResponse>, Status> {
+        let views = self.speaker.stations().await.map_err(|why| status(&why))?;
+        let stations = views.into_iter().map(show_station).collect();
+        Ok(Response::new(proto::StationsResponse { stations }))
+    }
 }
 
 fn dump_status(error: &DumpError) -> Status {
@@ -130,6 +139,27 @@ fn show_dump(status: &DumpStatus) -> proto::Dump {
         problem: status.problem.clone().unwrap_or_default(),
         rotation_interval_seconds: seconds(status.dump.rotation),
         dump_interval_seconds: seconds(status.dump.interval),
+    }
+}
+
+fn show_station(view: StationView) -> proto::Station {
+    let unix = |at: Option<SystemTime>| {
+        let since = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+        since.map_or(0, |since| since.as_secs())
+    };
+    let (settings, status) = (view.settings, view.status);
+    let seconds = settings.statistics.map_or(0, |every| every.as_secs());
+    proto::Station {
+        address: view.address.to_string(),
+        policy: settings.policy.word().to_owned(),
+        statistics_seconds: u32::try_from(seconds).unwrap_or(u32::MAX),
+        up: status.is_up,
+        current: status.is_current,
+        up_unix: unix(status.up_at),
+        down_unix: unix(status.down_at),
+        why: status.why,
+        messages: status.messages,
+        bytes: status.bytes,
     }
 }
 

@@ -16,6 +16,7 @@ mod read_peer;
 mod read_policy;
 mod service;
 mod shift;
+mod stations;
 mod version3;
 mod version4;
 mod watch;

@@ -2,14 +2,15 @@
 
 use crate::{
     KernelRoute, KernelStatus,
+    bmp::{StationKey, StationRequest},
     change::Change,
     config::{ChangeError, DynamicNeighbor, PeerSettings, RoutePolicy},
     interface,
     kernel::Asker,
     mrt::DumpStatus,
     view::{
-        DestinationView, Event, GlobalView, Lookup, PeerView, RoutesPage, SourceView, Table, TableCounts,
-        WhyView,
+        DestinationView, Event, GlobalView, Lookup, PeerView, RoutesPage, SourceView, StationView, Table,
+        TableCounts, WhyView,
     },
 };
 use isthmus_bgp::{Attributes, Family, Nlri, Prefix};
@@ -111,6 +112,8 @@ pub(crate) enum Request {
     Withdraw(Withdrawal, oneshot::Sender<Result<(), Refusal>>),
     Admin(Option<IpAddr>, AdminAction, oneshot::Sender<Result<(), Refusal>>),
     Watch(Watch, oneshot::Sender<mpsc::Receiver<Event>>),
+    Stations(oneshot::Sender<Vec<StationView>>),
+    Station(StationKey, StationRequest),
 }
 
 /// Asks the speaker. Cheap to clone.
@@ -232,6 +235,26 @@ impl Handle {
     /// Does something to a session, or to all.
     pub async fn admin(&self, address: Option<IpAddr>, action: AdminAction) -> Result<(), Refusal> {
         self.ask(|reply| Request::Admin(address, action, reply)).await?
+    }
+
+    /// All monitoring stations by address.
+    pub async fn stations(&self) -> Result<Vec<StationView>, Refusal> {
+        self.ask(Request::Stations).await
+    }
+
+    /// What a monitoring station's task asks. It is refused when the station is no longer there.
+    pub(crate) async fn station<T>(
+        &self,
+        key: StationKey,
+        request: impl FnOnce(oneshot::Sender<T>) -> StationRequest,
+    ) -> Result<T, Refusal> {
+        self.ask(|reply| Request::Station(key, request(reply))).await
+    }
+
+    /// Says that a monitoring station is gone.
+    pub(crate) async fn station_end(&self, key: StationKey) -> Result<(), Refusal> {
+        let request = Request::Station(key, StationRequest::End);
+        self.requests.send(request).await.map_err(|_closed| Refusal::Stopping)
     }
 
     /// Tells what happens from now on. The stream ends when it falls behind by [`EVENTS_MAX`].

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  listeners ─▶ owner (Router: routes, policy) ◀─▶ one task for each neighbour (Session: state, timers, TCP)
-//!                 ▲  ▲   │
+//!                 ▲  ▲   ├─▶ one task for each monitoring station (BMP)
 //!   GoBGP's API ──┘  │   └─▶ a thread that keeps best routes in the kernel, where wanted
 //!                    └── configuration, at start and on reload
 //! ```
@@ -10,10 +10,12 @@
 //! BFD runs beside them in a thread of its own, and [`mrt`] dumps what comes into files. [`run()`] starts all of it. [`config`] reads GoBGP's TOML, [`gobgp`] serves GoBGP's gRPC API, [`client`] asks it.
 //!
 //! **Invariants.** Keepalives and hold timers never wait for routes. The owner never waits for a neighbour or a client.
-//! Every queue is bounded: a neighbour is slowed down by TCP, a watcher that falls behind is dropped.
+//! Every queue is bounded: a neighbour is slowed down by TCP, a watcher that falls behind is dropped, a monitoring station
+//! hears later.
 #![deny(unsafe_code)]
 
 mod bfd;
+mod bmp;
 pub mod change;
 pub mod client;
 pub mod config;

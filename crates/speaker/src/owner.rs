@@ -5,6 +5,7 @@
 
 mod dumped;
 mod reconfigure;
+mod stations;
 mod tables;
 mod watched;
 mod why;
@@ -18,7 +19,7 @@ use crate::{
     kernel::{Kernel, Leave, Via},
     listeners::{Listeners, Required},
     mrt::Dumps,
-    peer::{self, COMMANDS_MAX, Command, FromPeer, Outlet, PeerEvent, PeerKey, PeerSetup},
+    peer::{self, COMMANDS_MAX, Command, Established, FromPeer, Outlet, PeerEvent, PeerKey, PeerSetup},
     route_policy,
     unnumbered::Unnumbered,
     view::{Event, GlobalView, PeerStatus, PeerView, SessionState},
@@ -30,6 +31,7 @@ use isthmus_bgp::{
     session::{Negotiated, StopReason},
     wire::ShutdownText,
 };
+use stations::Stations;
 use std::{
     collections::BTreeMap,
     future::{Future, pending},
@@ -81,7 +83,7 @@ pub(crate) struct Setup {
     pub(crate) leaves_quietly: bool,
     /// How long a neighbour may take nothing of what we send; `None`: as RFC 9687 has it.
     pub(crate) send_hold: Option<Duration>,
-    /// How dumps ask the owner.
+    /// How dumps and the tasks of monitoring stations ask the owner.
     pub(crate) handle: Handle,
 }
 
@@ -97,6 +99,8 @@ struct Peer {
     last: Option<Arc<Negotiated>>,
     /// Number of the session that is established.
     epoch: Option<u64>,
+    /// How the last one began.
+    established: Option<Arc<Established>>,
     /// A batch of UPDATEs may go to it.
     is_ready: bool,
     is_dynamic: bool,
@@ -132,6 +136,7 @@ pub(crate) struct Owner {
     send_hold: Option<Duration>,
     dumps: Dumps,
     watchers: Vec<(Watch, mpsc::Sender<Event>)>,
+    stations: Stations,
     events: Outlet,
     next_key: PeerKey,
     started: Instant,
@@ -149,6 +154,7 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
     owner.listeners = std::mem::take(&mut inlets.listeners);
     owner.dumps.adopt(&owner.config.mrt_dumps);
     owner.start_neighbors();
+    owner.follow_stations();
     tokio::pin!(shutdown);
     let mut batch = Vec::new();
     loop {
@@ -181,6 +187,7 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
         owner.tell_changes();
         owner.tell_complete();
         owner.send_updates();
+        owner.tell_stations();
     }
     let dumps = owner.dumps.take_running();
     owner.stop(&mut from_peers).await;
@@ -211,9 +218,10 @@ impl Owner {
             stale_until: kernel.as_ref().map(|_| stale_time),
             leaves_quietly,
             send_hold,
-            dumps: Dumps::new(handle),
+            dumps: Dumps::new(handle.clone()),
             kernel,
             watchers: Vec::new(),
+            stations: Stations::new(handle),
             events,
             next_key: 0,
             started: Instant::now(),
@@ -260,6 +268,7 @@ impl Owner {
             bfd: bfd_status,
             last: None,
             epoch: None,
+            established: None,
             is_ready: false,
             is_dynamic,
         };
@@ -276,6 +285,9 @@ impl Owner {
         if self.by_address.get(&peer.address) == Some(&key) {
             self.by_address.remove(&peer.address);
         }
+        if peer.epoch.is_some() {
+            self.stations.session_removed(key, &reason, peer.last.as_deref());
+        }
         self.router.remove_peer(peer.id);
         self.located.remove(&peer.address);
         let _ = peer.command(Command::End(reason));
@@ -291,14 +303,16 @@ impl Owner {
         let now = self.started.elapsed();
         let Some(peer) = self.peers.get_mut(&key) else { return };
         match event {
-            PeerEvent::Up { epoch, negotiated } => {
+            PeerEvent::Up { epoch, negotiated, established } => {
                 (peer.epoch, peer.is_ready) = (Some(epoch), false);
                 self.router.session_up(peer.id, &negotiated, now);
-                peer.last = Some(negotiated);
+                (peer.last, peer.established) = (Some(negotiated), Some(established));
+                self.stations.session_up();
             }
-            PeerEvent::Down { graceful } => {
+            PeerEvent::Down(down) => {
                 (peer.epoch, peer.is_ready) = (None, false);
-                self.router.session_down(peer.id, graceful, now);
+                self.router.session_down(peer.id, down.graceful, now);
+                self.stations.session_down(key, &down);
             }
             PeerEvent::Update(update) => {
                 let seen = watched::seen(&self.watchers, &update);
@@ -419,6 +433,8 @@ impl Owner {
                 self.watchers.push((watch, events));
                 drop(reply.send(receiver));
             }
+            Request::Stations(reply) => drop(reply.send(self.stations.views())),
+            Request::Station(key, request) => self.station_request(key, request),
         }
     }
 
@@ -616,6 +632,7 @@ impl Owner {
         tracing::info!(neighbors = self.peers.len(), "speaker stops");
         let text = StopReason::AdminShutdown(ShutdownText::new("speaker stops"));
         let leaves_quietly = self.leaves_quietly;
+        let stations_ended = std::mem::take(&mut self.stations).stop();
         self.peers.retain(|_, peer| {
             let restarts = peer.settings.graceful_restart.is_some_and(|restart| !restart.helper_only);
             let command =
@@ -631,8 +648,9 @@ impl Owner {
             }
         };
         let restarts = self.config.has_graceful_restart();
+        let all_ended = async { tokio::join!(all_ended, stations_ended) };
         if timeout(STOP_TIMEOUT, all_ended).await.is_err() {
-            tracing::warn!("some neighbours did not take our goodbye");
+            tracing::warn!("some neighbours or monitoring stations did not take our goodbye");
         }
         if let Some(kernel) = self.kernel {
             let leave = if restarts { Leave::Keep } else { Leave::Remove };

@@ -29,7 +29,8 @@ use isthmus_bgp::{
     Asn, SessionConfig, bfd,
     mrt::{Ends, SessionMessage, StateChange},
     session::{
-        ConnectionId, Counters, DownCause, Input, Negotiated, Output, Session, Side, State, StopReason,
+        ConnectionId, Counters, Down, DownCause, Input, Negotiated, Opens, Output, Session, Side, State,
+        StopReason,
     },
     wire::{RouteRefresh, ShutdownText, Update},
 };
@@ -74,9 +75,9 @@ pub(crate) struct FromPeer {
 #[derive(Debug)]
 pub(crate) enum PeerEvent {
     /// It is established, for this many-th time.
-    Up { epoch: u64, negotiated: Arc<Negotiated> },
+    Up { epoch: u64, negotiated: Arc<Negotiated>, established: Arc<Established> },
     /// It is gone.
-    Down { graceful: bool },
+    Down(Box<Down>),
     /// The neighbour's routes changed.
     Update(Box<Update>),
     /// The neighbour wants our routes again, or says so of its own.
@@ -89,6 +90,15 @@ pub(crate) enum PeerEvent {
     State(SessionState),
     /// The task has ended.
     Ended,
+}
+
+/// A session as it began.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) opens: Opens,
+    pub(crate) local_port: u16,
+    pub(crate) remote_port: u16,
+    pub(crate) at: SystemTime,
 }
 
 /// What the owner tells a task.
@@ -355,7 +365,9 @@ impl Task {
             self.session.handle(now, Input::Stop(StopReason::BfdDown));
         } else if is_broken && status.is_peer_independent {
             // RFC 5882 section 4.3.2: BFD that outlives a restart tells that this is none. Routes that are kept for it go.
-            self.pending.push(PeerEvent::Down { graceful: false });
+            let cause = DownCause::Stopped(StopReason::BfdDown);
+            let down = Down { cause, graceful: false, notification: None };
+            self.pending.push(PeerEvent::Down(Box::new(down)));
         }
     }
 
@@ -409,18 +421,18 @@ impl Task {
                 Output::Connect => self.connect(),
                 Output::Send { connection, bytes } => self.links.send(connection, Piece::Own(bytes)),
                 Output::Close { connection } => self.links.close(connection),
-                Output::Up { connection, negotiated } => {
+                Output::Up { connection, negotiated, opens } => {
                     self.established = Some(connection);
                     self.epoch += 1;
                     self.is_ready_told = false;
-                    self.went_up(&negotiated);
+                    let established = Arc::new(self.went_up(&negotiated, connection, opens));
                     self.negotiated = Some(Arc::clone(&negotiated));
-                    self.pending.push(PeerEvent::Up { epoch: self.epoch, negotiated });
+                    self.pending.push(PeerEvent::Up { epoch: self.epoch, negotiated, established });
                 }
                 Output::Down(down) => {
                     self.established = None;
                     self.went_down(&down.cause);
-                    self.pending.push(PeerEvent::Down { graceful: down.graceful });
+                    self.pending.push(PeerEvent::Down(Box::new(down)));
                 }
                 Output::Recorded(bytes) => {
                     if let Some(negotiated) = &self.negotiated {
@@ -481,11 +493,11 @@ impl Task {
         );
     }
 
-    fn went_up(&self, negotiated: &Negotiated) {
-        let asn = negotiated.peer_as;
+    fn went_up(&self, negotiated: &Negotiated, connection: ConnectionId, opens: Opens) -> Established {
+        let (asn, at) = (negotiated.peer_as, SystemTime::now());
         tracing::info!(peer = %self.name, %asn, router_id = %negotiated.peer_id, "session established");
         self.setup.status.send_modify(|status| {
-            status.up_at = Some(SystemTime::now());
+            status.up_at = Some(at);
             status.agreement = Some(Agreement {
                 peer_as: negotiated.peer_as,
                 peer_id: negotiated.peer_id,
@@ -496,6 +508,8 @@ impl Task {
                 peer_capabilities: negotiated.peer_capabilities.clone(),
             });
         });
+        let (local_port, remote_port) = self.links.ports(connection);
+        Established { opens, local_port, remote_port, at }
     }
 
     fn went_down(&self, cause: &DownCause) {
@@ -566,6 +580,7 @@ impl Task {
             status.flaps = u32::try_from(counters.downs).unwrap_or(u32::MAX);
             status.queued_bytes = queued;
             status.location = location;
+            status.treated_as_withdraw = counters.treated_as_withdraw;
             if status.why != why {
                 status.why = why;
             }

@@ -1,6 +1,9 @@
 //! What the speaker shows of itself: copies that its owner hands out, so that nobody else looks into the engine.
 
-use crate::{BfdStatus, config::PeerSettings};
+use crate::{
+    BfdStatus,
+    config::{PeerSettings, StationSettings},
+};
 use isthmus_bgp::{
     Asn, Attributes, Family, PathId, Prefix, RouterId, session::MessageCounts, wire::Capability,
 };
@@ -98,6 +101,8 @@ pub struct PeerStatus {
     pub queued_bytes: usize,
     /// Where a neighbour on an interface was found, with the number of the link; the port is 0.
     pub location: Option<SocketAddrV6>,
+    /// UPDATEs whose routes counted as withdrawn because of a fault (RFC 7606).
+    pub treated_as_withdraw: u64,
 }
 
 /// Routes of one family of a neighbour.
@@ -270,6 +275,36 @@ pub struct TableCounts {
     pub paths: u64,
     /// Accepted paths of what a neighbour sent.
     pub accepted: u64,
+}
+
+/// A monitoring station.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StationView {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What is set for it.
+    pub settings: StationSettings,
+    /// How it is.
+    pub status: StationStatus,
+}
+
+/// How a monitoring station is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StationStatus {
+    /// It is being told.
+    pub is_up: bool,
+    /// It knows all that there is, as far as it took what was written.
+    pub is_current: bool,
+    /// When it was reached last.
+    pub up_at: Option<SystemTime>,
+    /// When it was lost last.
+    pub down_at: Option<SystemTime>,
+    /// Why it is not told; empty where it is.
+    pub why: String,
+    /// Messages to it, since the speaker has it.
+    pub messages: u64,
+    /// Bytes to it, since the speaker has it.
+    pub bytes: u64,
 }
 
 /// Something that happened.

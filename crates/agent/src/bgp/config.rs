@@ -120,6 +120,7 @@ pub(crate) fn wanted(view: &View, local: Local<'_>) -> Option<Wanted> {
         dynamic_neighbors,
         policy,
         mrt_dumps: BTreeMap::new(),
+        stations: BTreeMap::new(),
         written: Written::default(),
         warnings: Vec::new(),
     };

@@ -46,6 +46,9 @@ pub(super) struct Connection {
     pub(super) local: IpAddr,
     pub(super) peer: IpAddr,
     pub(super) stage: Stage,
+    /// The OPENs so far, as they are on the wire: ours, and the peer's.
+    pub(super) sent_open: Arc<[u8]>,
+    pub(super) received_open: Option<Arc<[u8]>>,
     /// The start of a message.
     pub(super) buffer: Vec<u8>,
     /// When silence has lasted too long; `None` where it may last for ever.
@@ -64,6 +67,8 @@ impl Connection {
             local,
             peer,
             stage: Stage::OpenSent,
+            sent_open: Arc::default(),
+            received_open: None,
             buffer: Vec::new(),
             hold_at: Some(hold_at),
             hold: Duration::ZERO,

@@ -145,6 +145,22 @@ impl Pair {
 }
 
 #[test]
+fn both_sides_keep_the_opens_as_they_went_over_the_wire() {
+    let pair = Pair::up();
+    let opens = [0, 1].map(|end: usize| {
+        let up = pair.log[end].iter().find_map(|output| match output {
+            Output::Up { opens, .. } => Some(opens.clone()),
+            _ => None,
+        });
+        up.unwrap()
+    });
+    for end in [0, 1] {
+        assert_eq!(*opens[end].sent, *local_open(&config(end)).encode());
+        assert_eq!(opens[end].sent, opens[1 - end].received);
+    }
+}
+
+#[test]
 fn two_that_connect_at_once_agree_on_one_connection() {
     let mut pair = Pair::up();
     pair.run(Duration::from_mins(1));
@@ -375,7 +391,7 @@ fn a_peer_that_restarted_replaces_its_old_connection() {
     pair.queue.clear();
     pair.run_until(Duration::from_secs(10), |pair| pair.ends[0].counters().downs == 1);
     let down = pair.ends[0].last_down().unwrap();
-    assert_eq!(*down, Down { cause: DownCause::Replaced, graceful: true });
+    assert_eq!(*down, Down { cause: DownCause::Replaced, graceful: true, notification: None });
     pair.run_until(Duration::from_secs(1), Pair::is_established);
     assert!(pair.is_established());
 }

@@ -1,6 +1,7 @@
 //! `isthmus bgp`: a speaker of its own, and what it knows.
 
 mod mrt;
+mod stations;
 mod summary;
 mod why;
 
@@ -74,6 +75,16 @@ pub enum BgpCommand {
         after_help = "Examples:\n  isthmus bgp mrt show table.mrt.gz --summary\n  isthmus bgp mrt inject table.mrt.gz --only-best\n  isthmus bgp mrt dump table.mrt"
     )]
     Mrt(mrt::MrtCommand),
+    /// Shows monitoring stations (BMP), and why one is not told.
+    #[command(after_help = "Examples:\n  isthmus bgp bmp\n  isthmus bgp bmp -o json")]
+    Bmp {
+        /// Which speaker.
+        #[command(flatten)]
+        speaker: SpeakerArgs,
+        /// Form of the output.
+        #[command(flatten)]
+        output: OutputArgs,
+    },
     /// Says which path to a prefix is the best, at which step each other one lost, and who is told.
     Why(why::WhyArgs),
     /// Ends a session, which comes back by itself; with --soft only sends and judges all routes once more.
@@ -202,6 +213,7 @@ async fn ask(command: BgpCommand, session: &mut Session) -> Result<Exit, Failure
         }
         BgpCommand::Routes(args) => routes(args, session).await,
         BgpCommand::Mrt(command) => mrt::run(command, session).await,
+        BgpCommand::Bmp { speaker, output } => stations::list(&speaker, &output, session).await,
         BgpCommand::Why(args) => why::run(args, session).await,
         BgpCommand::Reset { address, soft, text, speaker } => {
             let mut client = speaker.client().await?;

@@ -10,6 +10,7 @@ mod kernel;
 mod mrt;
 mod rig;
 mod secured;
+mod stations;
 mod stock_client;
 mod unnumbered;
 mod why;

@@ -96,6 +96,11 @@ impl Rig {
         run(&self.theirs, "ip", line)
     }
 
+    /// The name of their namespace.
+    pub(crate) fn theirs(&self) -> &str {
+        &self.theirs
+    }
+
     /// A program in our namespace, to be given arguments.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");

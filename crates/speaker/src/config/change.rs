@@ -3,13 +3,16 @@
 //!
 //! Neighbours and groups are also kept as they were written: a change of a group is read once more for its members.
 
-use super::{Config, DynamicNeighbor, Fault, MrtDump, PeerSettings};
+use super::{
+    Config, DynamicNeighbor, Fault, MrtDump, PeerSettings, StationSettings,
+    stations::{check_number, check_statistics},
+};
 use crate::interface;
 use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
 };
 use toml::{Table, Value};
 
@@ -245,6 +248,28 @@ impl Config {
         removed.map(drop).ok_or_else(|| ChangeError::Missing(format!("MRT dump into {file_name}")))
     }
 
+    /// Adds a monitoring station.
+    pub(crate) fn add_station(
+        &mut self,
+        address: SocketAddr,
+        settings: StationSettings,
+    ) -> Result<(), ChangeError> {
+        check_statistics(settings.statistics)
+            .map_err(|why| ChangeError::fault("bmp-servers.config.statistics-timeout", why))?;
+        if self.stations.contains_key(&address) {
+            return Err(ChangeError::Exists(format!("a monitoring station {address}"), "delete it first"));
+        }
+        check_number(self.stations.len() + 1).map_err(|why| ChangeError::fault("bmp-servers", why))?;
+        self.stations.insert(address, settings);
+        Ok(())
+    }
+
+    /// Takes a monitoring station away.
+    pub(crate) fn remove_station(&mut self, address: SocketAddr) -> Result<(), ChangeError> {
+        let removed = self.stations.remove(&address).map(drop);
+        removed.ok_or_else(|| ChangeError::Missing(format!("monitoring station {address}")))
+    }
+
     /// The groups with what their members have unless they say otherwise.
     pub(crate) fn groups(&self) -> Vec<(String, PeerSettings)> {
         let named = self.written.groups.keys();
@@ -314,7 +339,7 @@ impl Config {
     }
 
     /// What runs after the file was read again. As in gobgpd, what the file changed since it was read before is changed,
-    /// and what came through the API stays: neighbours, groups, ranges and dumps one by one, policy as a whole.
+    /// and what came through the API stays: neighbours, groups, ranges, stations and dumps one by one, policy as a whole.
     pub(crate) fn merge(&self, before: &Self, after: Self) -> Self {
         let mut merged = self.clone();
         merged.global = after.global.clone();
@@ -335,6 +360,7 @@ impl Config {
         if let Err(why) = merged.read_members(&changed) {
             tracing::warn!(%why, "members of a group that came through the API stay as they were");
         }
+        merge_map(&mut merged.stations, &before.stations, &after.stations);
         if before.policy != after.policy {
             merged.policy = after.policy;
         }

@@ -3,6 +3,8 @@
 //! Key names and defaults are facts of GoBGP's file format (docs/sources/configuration.md there). A key that is not in
 //! these tables is a fault; one that is [`Support::Later`] is read, checked, and told in a warning.
 
+use super::MonitoringPolicy;
+
 /// What a key holds.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
@@ -128,7 +130,7 @@ pub(super) const FILE: &[Key] = &[
     later("zebra", Kind::Anything, "is not used: Isthmus takes the kernel's routes itself"),
     later("netlink", Kind::Anything, "is not used: Isthmus takes the kernel's routes itself"),
     later("rpki-servers", Kind::Anything, "is not done yet: no route is validated"),
-    later("bmp-servers", Kind::Anything, "is not done yet: nothing is sent to monitoring stations"),
+    key("bmp-servers", Kind::Tables(&[key("config", Kind::Table(BMP_SERVER))])),
     key("mrt-dump", Kind::Tables(&[key("config", Kind::Table(MRT_DUMP))])),
     later("vrfs", Kind::Anything, "is not done yet: there is only the global table"),
     later("collector", Kind::Anything, NOT_YET),
@@ -277,6 +279,17 @@ const SEND_COMMUNITY: Kind = Kind::Word(&["standard", "extended", "both", "none"
 
 const DYNAMIC_NEIGHBOR: &[Key] =
     &[key("config", Kind::Table(&[key("prefix", Kind::Prefix), key("peer-group", Kind::Name)]))];
+
+// 1 to 14 s between reports are told apart with a better reason.
+const BMP_SERVER: &[Key] = &[
+    key("address", Kind::Address),
+    key("port", Kind::Number(0, 65_535)),
+    key("route-monitoring-policy", Kind::Word(MonitoringPolicy::WORDS)),
+    key("statistics-timeout", Kind::Seconds(0, 65_535)),
+    later_if_set("route-mirroring-enabled", Kind::Flag, "is not done yet: messages are not mirrored"),
+    key("sys-name", Kind::Text),
+    key("sys-descr", Kind::Text),
+];
 
 const AS_PATH_OPTIONS: &[Key] = &[
     key("allow-own-as", Kind::Number(0, 255)),

@@ -1,6 +1,8 @@
 //! The calls, once for both versions of the API: version 3 is served here, and `version4` translates to it.
 
-use super::{api, mrt, paths, peers, policy, proto, read_family, read_peer, read_policy, version3, watch};
+use super::{
+    api, mrt, paths, peers, policy, proto, read_family, read_peer, read_policy, stations, version3, watch,
+};
 use crate::{
     change::Change,
     config::{Assign, ChangeError},
@@ -198,8 +200,6 @@ const NO_VRF: &str = "there is only the global table here: run a speaker for eac
 const NO_RPKI: &str =
     "no route is validated here (RPKI): let a validating neighbour do it, and match its communities";
 const NO_ZEBRA: &str = "there is no Zebra here: the agent puts routes into the kernel itself";
-const NO_BMP: &str =
-    "BMP is not done yet: no monitoring station is told; `gobgp monitor` shows changes as they come";
 
 #[tonic::async_trait]
 impl GobgpApi for Service {
@@ -638,7 +638,8 @@ impl GobgpApi for Service {
         &self,
         _: Request<proto::ListBmpRequest>,
     ) -> Result<Response<Self::ListBmpStream>, Status> {
-        Ok(answers(Vec::new()))
+        let stations = self.speaker.stations().await.map_err(|why| status(&why))?;
+        Ok(answers(stations.iter().map(stations::show).collect()))
     }
 
     async fn add_vrf(&self, _: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
@@ -694,12 +695,20 @@ impl GobgpApi for Service {
         self.change(Change::RemoveMrtDump(self.files.known(&request.into_inner().filename))).await
     }
 
-    async fn add_bmp(&self, _: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
-        not_served(NO_BMP)
+    async fn add_bmp(
+        &self,
+        request: Request<proto::AddBmpRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
+        let (address, settings) = stations::read(request.into_inner())?;
+        self.change(Change::AddStation(address, settings)).await
     }
 
-    async fn delete_bmp(&self, _: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
-        not_served(NO_BMP)
+    async fn delete_bmp(
+        &self,
+        request: Request<proto::DeleteBmpRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
+        let proto::DeleteBmpRequest { address, port } = request.into_inner();
+        self.change(Change::RemoveStation(stations::read_address(&address, port)?)).await
     }
 
     async fn set_log_level(

@@ -52,6 +52,10 @@ pub(super) fn watch_request(request: &mut proto::WatchEventRequest) {
     filters.for_each(|filter| lower(&mut filter.r#type));
 }
 
+pub(super) fn bmp_request(request: &mut proto::AddBmpRequest) {
+    lower(&mut request.policy);
+}
+
 pub(super) fn reset_request(request: &mut proto::ResetPeerRequest) {
     // Where no direction is said, both are meant.
     request.direction = match request.direction {

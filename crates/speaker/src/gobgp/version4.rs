@@ -428,11 +428,17 @@ impl GoBgpService for Version4 {
         GobgpApi::disable_mrt(&self.0, request).await
     }
 
-    async fn add_bmp(&self, request: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
-        GobgpApi::add_bmp(&self.0, request).await
+    async fn add_bmp(
+        &self,
+        request: Request<proto::AddBmpRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
+        GobgpApi::add_bmp(&self.0, read(request, shift::bmp_request)).await
     }
 
-    async fn delete_bmp(&self, request: Request<proto::NotServed>) -> Result<Response<proto::Empty>, Status> {
+    async fn delete_bmp(
+        &self,
+        request: Request<proto::DeleteBmpRequest>,
+    ) -> Result<Response<proto::Empty>, Status> {
         GobgpApi::delete_bmp(&self.0, request).await
     }
 

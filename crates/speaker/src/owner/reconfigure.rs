@@ -49,6 +49,7 @@ impl Owner {
                 self.add_peer(address, Arc::new(settings), false);
             }
         }
+        self.follow_stations();
         let added = self.peers.len() - kept;
         tracing::info!(kept, added, removed, policy, "{what}");
     }

@@ -6,7 +6,7 @@ use std::{
     collections::VecDeque,
     io::{self, IoSlice},
     mem::MaybeUninit,
-    net::Shutdown,
+    net::{Shutdown, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -119,6 +119,13 @@ impl Links {
     /// Bytes that wait on a connection.
     pub(super) fn queued_bytes(&self, id: ConnectionId) -> usize {
         self.links.iter().find(|link| link.id == id).map_or(0, |link| link.queued_bytes)
+    }
+
+    /// Our port and the neighbour's; 0 where the connection is gone.
+    pub(super) fn ports(&self, id: ConnectionId) -> (u16, u16) {
+        let stream = self.links.iter().find(|link| link.id == id).map(|link| &link.stream);
+        let port = |address: io::Result<SocketAddr>| address.map_or(0, |address| address.port());
+        stream.map_or((0, 0), |stream| (port(stream.local_addr()), port(stream.peer_addr())))
     }
 
     /// Ends a connection once what is queued is written.
