@@ -24,6 +24,7 @@ mod graceful;
 mod group;
 mod intern;
 mod monitor;
+mod next_hops;
 mod peer;
 mod receive;
 mod table;
@@ -52,6 +53,7 @@ use decision::{Teller, select};
 use group::Group;
 use intern::Interner;
 use monitor::Monitors;
+use next_hops::NextHops;
 use peer::Peer;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use table::{Path, Slot, Source, Table};
@@ -67,6 +69,9 @@ pub struct RouterConfig {
     pub cluster_id: Option<RouterId>,
     /// Clients hear from clients; off where they are meshed among themselves.
     pub client_to_client: bool,
+    /// Paths whose next hop leads nowhere are not used (RFC 4271 section 9.1.2.1). Off for a reflector that no packet goes
+    /// through: it need not reach what it tells of.
+    pub resolve_next_hops: bool,
     /// How paths are compared.
     pub decision: DecisionConfig,
     /// After our own restart: say nothing until all peers have sent their routes, for at most this long from the start
@@ -82,6 +87,7 @@ impl RouterConfig {
             router_id,
             cluster_id: None,
             client_to_client: true,
+            resolve_next_hops: false,
             decision: DecisionConfig::default(),
             deferral: None,
         }
@@ -101,6 +107,7 @@ pub struct Router {
     interner: Interner,
     log: Log,
     groups: Vec<Option<Group>>,
+    next_hops: NextHops,
     /// Whether somebody asks [`Router::poll_change`].
     is_watched: bool,
     /// Destinations whose used paths changed, for [`Router::poll_change`].
@@ -151,6 +158,7 @@ impl Router {
             // Position 0 is that of destinations that never changed.
             log: Log { base: 1, numbers: VecDeque::new() },
             groups: Vec::new(),
+            next_hops: NextHops::default(),
             is_watched: true,
             changed: Bits::default(),
             changed_from: 0,

@@ -148,6 +148,13 @@ fn text<T: ToString>(value: Option<&T>) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaybeAsn(Option<u32>);
 
+impl MaybeAsn {
+    /// The number, if it is not taken away.
+    pub const fn number(self) -> Option<u32> {
+        self.0
+    }
+}
+
 impl std::str::FromStr for MaybeAsn {
     type Err = isthmus_core::AsnError;
 

@@ -60,7 +60,7 @@ fn frame(text: &str, rows: usize) -> String {
         frame.extend([line, "\u{1b}[K\r\n"]);
     }
     if fits < lines.len() {
-        frame.push_str(&format!("... and {} more lines\u{1b}[K\r\n", lines.len() - fits));
+        frame.extend(["... and ", &(lines.len() - fits).to_string(), " more lines\u{1b}[K\r\n"]);
     }
     frame.push_str("\u{1b}[J");
     frame

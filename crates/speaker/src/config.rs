@@ -93,6 +93,10 @@ pub struct Global {
     pub restart_deferral: Option<Duration>,
     /// Steps of the decision process (RFC 4271 section 9.1.2).
     pub selection: Selection,
+    /// Paths whose next hop the kernel has no way to are not used; `None`: where best routes go into the kernel.
+    pub resolve_next_hops: Option<bool>,
+    /// Clients of a reflector hear from each other; off where they are meshed (RFC 4456 section 7).
+    pub client_to_client: bool,
 }
 
 /// How many paths are used at once; 0: no bound of its own.
@@ -200,6 +204,7 @@ fn global(checker: &mut Checker<'_>, file: &Node<'_>) -> Global {
     let restart = node.config("graceful-restart");
     let restarts = restart.flag("enabled").unwrap_or(false);
     let selection = node.config("route-selection-options");
+    let own = file.table("isthmus").table("config");
     let set = |key| selection.flag(key).unwrap_or(false);
     Global {
         asn: config.number("as").unwrap_or_default(),
@@ -215,6 +220,8 @@ fn global(checker: &mut Checker<'_>, file: &Node<'_>) -> Global {
             ignore_as_path_length: set("ignore-as-path-length"),
             external_compare_router_id: set("external-compare-router-id"),
         },
+        resolve_next_hops: own.flag("resolve-next-hops"),
+        client_to_client: own.flag("client-to-client-reflection").unwrap_or(true),
     }
 }
 

@@ -16,12 +16,14 @@
 mod fib;
 mod inbox;
 mod plan;
+mod reach;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 pub(crate) use fib::messages;
 pub(crate) use inbox::Leave;
+pub(crate) use reach::{Answers, Reach};
 
 use fib::Netlink;
 use inbox::Inbox;

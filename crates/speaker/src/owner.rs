@@ -16,7 +16,7 @@ use crate::{
     engine,
     handle::{AdminAction, EVENTS_MAX, Handle, Refusal, Request, Watch, Withdrawal},
     interface,
-    kernel::{Kernel, Leave, Via},
+    kernel::{Answers, Kernel, Leave, Reach, Via},
     listeners::{Listeners, Required},
     mrt::Dumps,
     peer::{self, COMMANDS_MAX, Command, Established, FromPeer, Outlet, PeerEvent, PeerKey, PeerSetup},
@@ -75,6 +75,8 @@ pub(crate) struct Setup {
     /// Neighbours kept our routes meanwhile.
     pub(crate) restarted: bool,
     pub(crate) kernel: Option<Kernel>,
+    /// Which next hops lead anywhere, where that counts.
+    pub(crate) reach: Option<Reach>,
     /// How long kernel routes of an earlier run wait for their neighbours.
     pub(crate) stale_time: Duration,
     /// Routes of our own, from the start on.
@@ -130,6 +132,7 @@ pub(crate) struct Owner {
     by_id: BTreeMap<PeerId, PeerKey>,
     local: BTreeMap<Nlri, LocalPath>,
     kernel: Option<Kernel>,
+    reach: Option<Reach>,
     /// Until then, kernel routes of an earlier run wait for their neighbours.
     stale_until: Option<Duration>,
     leaves_quietly: bool,
@@ -179,11 +182,13 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
                 }
             }
             Some(config) = inlets.reloads.recv() => owner.reload(config),
+            Some(answers) = next_answers(&mut owner.reach) => owner.reached(answers),
             () = async { match timer { Some(at) => sleep_until(at).await, None => pending().await } } => {
                 owner.router.handle_timeout(owner.started.elapsed());
             }
             () = &mut shutdown => break,
         }
+        owner.ask_reach();
         owner.tell_changes();
         owner.tell_complete();
         owner.send_updates();
@@ -197,11 +202,23 @@ pub(crate) async fn run(mut setup: Setup, mut inlets: Inlets, shutdown: impl Fut
 
 impl Owner {
     fn new(setup: Setup, events: Outlet) -> Self {
-        let Setup { config, restarted, kernel, stale_time, routes: _, leaves_quietly, send_hold, handle } =
-            setup;
+        let Setup {
+            config,
+            restarted,
+            kernel,
+            reach,
+            stale_time,
+            routes: _,
+            leaves_quietly,
+            send_hold,
+            handle,
+        } = setup;
         let policies = route_policy::compile(&config.policy);
         Self {
-            router: Router::new(router_config(&config, restarted)),
+            router: Router::new(RouterConfig {
+                resolve_next_hops: reach.is_some(),
+                ..router_config(&config, restarted)
+            }),
             policy: Arc::new(config.policy.clone()),
             policies,
             bfd: Bfd::new(bfd_addresses(&config)),
@@ -220,6 +237,7 @@ impl Owner {
             send_hold,
             dumps: Dumps::new(handle.clone()),
             kernel,
+            reach,
             watchers: Vec::new(),
             stations: Stations::new(handle),
             events,
@@ -462,10 +480,12 @@ impl Owner {
     }
 
     fn peer_view(&self, peer: &Peer, advertised: bool) -> PeerView {
+        let mut status = peer.status.borrow().clone();
+        status.is_sending = status.queued_bytes > 0 || self.router.has_updates(peer.id);
         PeerView {
             address: peer.address,
             settings: peer.settings.clone(),
-            status: peer.status.borrow().clone(),
+            status,
             bfd: peer.bfd.as_ref().map(|status| status.borrow().clone()),
             families: self.family_counts(peer, advertised),
         }
@@ -556,6 +576,28 @@ impl Owner {
                 place.send(Command::Updates { epoch, messages });
                 peer.is_ready = false;
             }
+        }
+    }
+
+    /// Has new next hops looked for.
+    fn ask_reach(&mut self) {
+        if let Some(reach) = &self.reach {
+            reach.ask(std::iter::from_fn(|| self.router.poll_next_hop()));
+        }
+    }
+
+    /// Next hops lead somewhere now, or no longer.
+    fn reached(&mut self, answers: Answers) {
+        for (next_hop, leads) in &answers {
+            if *leads {
+                tracing::debug!(%next_hop, "kernel has a way to the next hop");
+            } else {
+                tracing::warn!(%next_hop, "the kernel has no route to the next hop: its paths are not used until there is one");
+            }
+        }
+        let unused = self.router.set_next_hops(answers);
+        if let Some(reach) = &self.reach {
+            reach.forget(unused);
         }
     }
 
@@ -663,6 +705,13 @@ impl Owner {
     }
 }
 
+async fn next_answers(reach: &mut Option<Reach>) -> Option<Answers> {
+    match reach {
+        Some(reach) => reach.next().await,
+        None => pending().await,
+    }
+}
+
 impl Peer {
     fn command(&self, command: Command) -> Result<(), mpsc::error::TrySendError<Command>> {
         self.commands.try_send(command)
@@ -687,6 +736,7 @@ fn router_config(config: &Config, restarted: bool) -> RouterConfig {
         router.decision.ebgp_paths_max = bounded(multipath.external_max);
         router.decision.ibgp_paths_max = bounded(multipath.internal_max);
     }
+    router.client_to_client = global.client_to_client;
     router.deferral = global.restart_deferral.filter(|_| restarted);
     router.decision.always_compare_med = global.selection.always_compare_med;
     router.decision.ignore_as_path_length = global.selection.ignore_as_path_length;

@@ -5,7 +5,7 @@ use crate::{
     explain::Explainer,
     gobgp::{DumpFiles, Service, Version4},
     handle::REQUESTS_MAX,
-    kernel::Kernel,
+    kernel::{Kernel, Reach},
     listeners::{Listeners, Required},
     owner::{self, Inlets, Setup},
     socket::ListenError,
@@ -170,6 +170,10 @@ pub async fn start(
     };
     let socket = options.socket.as_deref().map(listen_locally).transpose()?;
     let kernel = options.kernel.as_ref().map(Kernel::start).transpose().map_err(RunError::Kernel)?;
+    // What goes into the kernel shall not be chosen where the kernel cannot follow.
+    let resolves = config.global.resolve_next_hops.unwrap_or(kernel.is_some());
+    let own_routes = options.kernel.clone().unwrap_or_default();
+    let reach = resolves.then(|| Reach::start(&own_routes)).transpose().map_err(RunError::Kernel)?;
     let (requests_in, requests) = mpsc::channel(REQUESTS_MAX);
     let (accepted_in, accepted) = mpsc::channel(ACCEPTED_MAX);
     let handle = Handle::new(requests_in, kernel.as_ref().map(Kernel::asker));
@@ -196,6 +200,7 @@ pub async fn start(
         config,
         restarted: options.restarted,
         kernel,
+        reach,
         stale_time,
         routes: options.routes,
         leaves_quietly: options.leaves_quietly,

@@ -99,6 +99,8 @@ pub struct PeerStatus {
     pub why: String,
     /// Bytes that wait to be sent.
     pub queued_bytes: usize,
+    /// Routes wait to be sent: its Adj-RIB-Out is ahead of what it knows.
+    pub is_sending: bool,
     /// Where a neighbour on an interface was found, with the number of the link; the port is 0.
     pub location: Option<SocketAddrV6>,
     /// UPDATEs whose routes counted as withdrawn because of a fault (RFC 7606).

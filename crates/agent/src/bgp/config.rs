@@ -113,6 +113,9 @@ pub(crate) fn wanted(view: &View, local: Local<'_>) -> Option<Wanted> {
         multipath: Some(Multipath { external_max: paths_max, internal_max: paths_max }),
         restart_deferral: Some(DEFERRAL),
         selection: Selection::default(),
+        // What the kernel does not take is in the agent's status, with the reason.
+        resolve_next_hops: Some(false),
+        client_to_client: true,
     };
     let config = Config {
         global,

@@ -29,7 +29,7 @@ pub struct LimitExceeded {
 
 /// What a peer has in a place.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Held {
+pub(super) enum Held {
     Nothing,
     Excluded,
     Usable,
@@ -143,7 +143,10 @@ impl Router {
         exclusion: Option<Exclusion>,
         now: Duration,
     ) {
-        let imported = self.import(source, &nlri.prefix, attributes, exclusion);
+        let mut imported = self.import(source, &nlri.prefix, attributes, exclusion);
+        if imported.exclusion.is_none() {
+            imported.exclusion = self.unresolved(source, &imported.attributes);
+        }
         let number = self.table.find_or_add(nlri.prefix);
         let Some(slot) = self.table.slot_mut(number) else { return };
         let position = slot.position(source, nlri.path_id);
@@ -265,7 +268,7 @@ impl Router {
     }
 
     /// Counts a path that changed.
-    fn count(&mut self, source: Source, family: Family, before: Held, after: Held) {
+    pub(super) fn count(&mut self, source: Source, family: Family, before: Held, after: Held) {
         let peer = source.peer().and_then(|id| self.peer_mut(id));
         let Some(counts) = peer.and_then(|peer: &mut Peer| peer.counts.get_mut(family as usize)) else {
             return;

@@ -46,6 +46,8 @@ pub enum Exclusion {
     OwnCluster,
     /// The import policy rejects it.
     Policy,
+    /// Its next hop leads nowhere (RFC 4271 section 9.1.2.1).
+    Unresolved,
 }
 
 /// How long a path has been without its peer.

@@ -687,6 +687,53 @@ fn a_third_partys_next_hop_stays_where_both_ends_reach_it() {
 }
 
 #[test]
+fn a_path_counts_only_while_its_next_hop_leads_somewhere() {
+    let mut net =
+        Net::with(RouterConfig { resolve_next_hops: true, ..RouterConfig::new(ASN, RouterId(254)) });
+    let (near, far) = (net.peer(accept(), ASN), net.peer(accept(), ASN));
+    let hearer = net.peer(client(), ASN);
+    // The better one leads nowhere at first, as the other one does.
+    net.send(near, A, Attributes { local_pref: Some(200), ..route(1, &[]) });
+    net.send(far, A, route(2, &[]));
+    net.router.announce(prefix(B), Attributes::local(Origin::Igp), NOW);
+    let hop = |n: u8| IpAddr::from([10, 0, 0, n]);
+    let asked: Vec<IpAddr> = std::iter::from_fn(|| net.router.poll_next_hop()).collect();
+    assert_eq!(asked, [hop(1), hop(2)], "each once");
+    net.drain();
+    assert!(!net.mirrors[hearer].has(A) && net.mirrors[hearer].has(B), "our own need no next hop");
+    let view = net.router.lookup(&prefix(A)).unwrap();
+    assert!(view.paths.iter().all(|path| path.exclusion == Some(Exclusion::Unresolved) && !path.best));
+    for (leads, expected) in [
+        (vec![(hop(1), false), (hop(2), true)], Some(2)),
+        (vec![(hop(1), true)], Some(1)),
+        (vec![(hop(1), true), (hop(9), true)], Some(1)),
+        (vec![(hop(1), false)], Some(2)),
+        (vec![(hop(2), false)], None),
+    ] {
+        assert!(net.router.set_next_hops(leads.clone()).is_empty(), "all are in use");
+        net.drain();
+        let told = net.mirrors[hearer].routes.get(&Nlri::from(prefix(A)));
+        let told = told.map(|told| told.next_hop.unwrap().address());
+        assert_eq!(told, expected.map(hop), "{leads:?}");
+        let accepted = |peer: usize| net.router.counts(net.mirrors[peer].id, Family::Ipv4Unicast).accepted;
+        let both = [accepted(near), accepted(far)];
+        let known =
+            |n| leads.iter().rfind(|(address, _)| *address == hop(n)).map(|(_, leads)| u32::from(*leads));
+        assert!(
+            known(1).is_none_or(|leads| both[0] == leads) && known(2).is_none_or(|leads| both[1] == leads)
+        );
+    }
+    net.take_back(far, A);
+    assert_eq!(net.router.set_next_hops([(hop(1), true)]), [hop(2)], "nobody needs it any longer");
+    net.send(
+        far,
+        B,
+        Attributes { next_hop: Some("fe80::1".parse::<IpAddr>().unwrap().into()), ..route(2, &[]) },
+    );
+    assert_eq!(net.router.poll_next_hop(), None, "who is on a link is reached");
+}
+
+#[test]
 fn private_numbers_can_be_hidden() {
     for (config, expected) in [
         (PeerConfig { remove_private_as: Some(crate::RemovePrivateAs::All), ..accept() }, "65000 1"),

@@ -434,11 +434,23 @@ async fn routes(args: RoutesArgs, session: &mut Session) -> Result<Exit, Failure
         return Err(refused_about(&mut client, args.from.or(args.to), why).await);
     }
     let found = !rows.is_empty();
+    if let Some(to) = args.to
+        && is_sending(&mut client, to).await?
+    {
+        let to = interface::shown(to);
+        session.tell(&format!("routes wait to be sent to {to}: it does not know all of these yet"));
+    }
     if !found {
         session.tell(&no_routes(&asked));
     }
     route_view().list(&mut *session.out, &args.output, rows)?;
     Ok(if found || asked.prefix.is_none() { Exit::Yes } else { Exit::No })
+}
+
+/// Whether a neighbour is still being told.
+async fn is_sending(client: &mut Client, neighbor: IpAddr) -> Result<bool, Failure> {
+    let peers = client.peers(Some(neighbor)).await.map_err(refused)?;
+    Ok(peers.iter().filter_map(|peer| peer.state.as_ref()).any(|state| state.sending))
 }
 
 /// What to look at where no route is shown.

@@ -193,12 +193,21 @@ fn next_hops_beyond_a_router_are_resolved_and_what_leads_nowhere_is_told() {
     rig.wait_ours(
         "what leads nowhere is told",
         || rig.log(),
-        |log| log.contains("the kernel has no route to the next hop") && log.contains("example=10.4.1.0/24"),
+        |log| log.contains("the kernel has no route to the next hop") && log.contains("next_hop=10.97.0.1"),
     );
+    let why = rig.isthmus("bgp why 10.4.1.0/24");
+    assert!(why.contains("excluded") && why.contains("no route to its next hop 10.97.0.1"), "{why}");
     assert!(!table().contains("10.4.1.0/24"));
     rig.ip("route add 10.97.0.0/16 via 10.99.0.3");
     rig.wait_ours("it comes with a route to its next hop", table, |text| {
         text.contains("10.4.1.0/24 via 10.99.0.3 dev eth0")
     });
+    rig.ip("route del 10.97.0.0/16 via 10.99.0.3");
+    rig.wait_ours("it goes with it", table, |text| !text.contains("10.4.1.0/24"));
+    rig.wait_ours(
+        "and nobody is told of it",
+        || rig.isthmus("bgp routes 10.4.1.0/24"),
+        |text| text.contains("there is no route to 10.4.1.0/24"),
+    );
     rig.finish();
 }

@@ -240,6 +240,32 @@ fn a_bgp_peer_is_made_without_its_password_in_sight() {
         server.run("bgp peer create x --address 192.0.2.9 --password-file /nonexistent").exit,
         Some(2)
     );
+    let set = "bgp peer set tor --hold 9 --bfd yes --import 10.0.0.0/8=8..24,192.0.2.0/24 --node-label none --as none";
+    let told = "as 65000 -> none, node-label rack=a -> none, hold none -> 9, bfd no -> yes, import 10.0.0.0/8=8..24 -> \
+        10.0.0.0/8=8..24,192.0.2.0/24";
+    let back =
+        "bgp peer set tor --as 65000 --node-label rack=a --hold none --bfd no --import 10.0.0.0/8=8..24";
+    let ran = server.run(&format!("{set} --dry-run"));
+    assert_eq!(ran.err, format!("✔ bgp peer tor could be set: {told}; nothing was changed\n"));
+    let ran = server.run(set);
+    assert_eq!(ran.err, format!("✔ bgp peer tor: {told}   undo: isthmus {back}\n"));
+    assert!(
+        server.run("bgp peer show tor -o json").out.contains("\"passwordSet\": true"),
+        "the password stays"
+    );
+    assert_eq!(server.run(back).exit, Some(0), "what is told takes it back");
+    assert_eq!(server.run(back).err, "✔ bgp peer tor is so already; nothing was changed\n");
+    let ran = server.run("bgp peer set tor --no-password");
+    assert!(
+        ran.err.contains("password set -> none   undo:") && ran.err.contains("--password-file FILE"),
+        "{}",
+        ran.err
+    );
+    let ran = server.run(&format!("bgp peer set tor --password-file {}", file.display()));
+    assert!(ran.err.contains("password none -> another") && !ran.err.contains("sesame"), "{}", ran.err);
+    let ran = server.run("bgp peer set tor --hold 2 --community x");
+    assert!(ran.exit == Some(2) && ran.err.contains("holdSeconds: 2 is not from 3"), "{}", ran.err);
+    assert_eq!(server.run("bgp peer set nobody --hold 9").exit, Some(2));
     let ran = server.run("bgp peer delete tor");
     assert_eq!(
         ran.err,

@@ -122,6 +122,7 @@ pub(super) const FAMILIES: &[&str] = &[
 /// The whole file.
 pub(super) const FILE: &[Key] = &[
     key("global", Kind::Table(GLOBAL)),
+    key("isthmus", Kind::Table(&[key("config", Kind::Table(ISTHMUS))])),
     key("neighbors", Kind::Tables(NEIGHBOR)),
     key("peer-groups", Kind::Tables(PEER_GROUP)),
     key("dynamic-neighbors", Kind::Tables(DYNAMIC_NEIGHBOR)),
@@ -164,6 +165,10 @@ const MRT_DUMP: &[Key] = &[
     key("dump-interval", MRT_INTERVAL),
     key("rotation-interval", MRT_INTERVAL),
 ];
+
+/// What GoBGP has no keys for. gobgpd refuses a file with this table.
+const ISTHMUS: &[Key] =
+    &[key("resolve-next-hops", Kind::Flag), key("client-to-client-reflection", Kind::Flag)];
 
 const APPLY_POLICY: &[Key] = &[
     key("import-policy-list", Kind::Texts),

@@ -478,3 +478,41 @@ fn dumps_that_cannot_be_are_refused() {
     let ignored = dump("dump-type = \"updates\"\nfile-name = \"/u\"\ndump-interval = 60\n");
     assert!(config(&ignored).warnings[0].why.contains("has no effect"));
 }
+
+#[test]
+fn a_neighbour_may_be_whoever_is_on_an_interface() {
+    let on = |rest: &str| format!("[[neighbors]]\n[neighbors.config]\nneighbor-interface = \"eth0\"\n{rest}");
+    let eth0 = crate::interface::neighbor_on("eth0").unwrap();
+    let read = config(&on("peer-type = \"external\"\n"));
+    let settings = &read.neighbors[&eth0];
+    assert_eq!((settings.peer_as, settings.peer_kind), (None, Some(isthmus_bgp::PeerKind::External)));
+    let families: Vec<Family> = settings.families.iter().map(|family| family.family).collect();
+    assert_eq!(families, Family::ALL, "both, over link-local next hops");
+    assert!(read.warnings.is_empty(), "{:?}", read.warnings);
+    let read = config(&on("peer-as = 65002\npeer-type = \"external\"\nneighbor-address = \"192.0.2.9\"\n"));
+    assert_eq!(read.neighbors[&eth0].peer_kind, None);
+    let keys: Vec<&str> = read.warnings.iter().map(|warning| warning.key.as_str()).collect();
+    assert_eq!(keys, ["neighbors.config.peer-type", "neighbors.config.neighbor-address"]);
+    let interface = "neighbors.config.neighbor-interface";
+    check_fault(&on("peer-as = 1\n").replace("eth0", "eth0/1"), 6, interface, "no name of an interface");
+    check_fault(&format!("{0}{0}", on("peer-as = 1\n")), 10, interface, "eth0 is configured twice");
+    let local = on("peer-as = 1\n[neighbors.transport.config]\nlocal-address = \"fe80::1\"\n");
+    check_fault(
+        &local,
+        9,
+        "neighbors.transport.config.local-address",
+        "is not for a neighbour on an interface",
+    );
+    let multicast = "[[neighbors]]\n[neighbors.config]\nneighbor-address = \"ff65::1\"\npeer-as = 1\n";
+    check_fault(multicast, 6, "neighbors.config.neighbor-address", "is a multicast address");
+}
+
+#[test]
+fn what_gobgp_has_no_key_for_has_a_table_of_its_own() {
+    let usual = config("").global;
+    assert_eq!((usual.resolve_next_hops, usual.client_to_client), (None, true));
+    let text = "[isthmus.config]\nresolve-next-hops = false\nclient-to-client-reflection = false\n";
+    let said = config(text).global;
+    assert_eq!((said.resolve_next_hops, said.client_to_client), (Some(false), false));
+    check_fault("[isthmus.config]\nresolve = true\n", 5, "isthmus.config.resolve", "there is no such key");
+}

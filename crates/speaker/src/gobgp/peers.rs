@@ -152,6 +152,7 @@ fn state(view: &PeerView, address: String) -> proto::PeerState {
         router_id: agreement.map(|agreement| agreement.peer_id.to_string()).unwrap_or_default(),
         why: status.why.clone(),
         bfd: view.bfd.as_ref().map(ToString::to_string).unwrap_or_default(),
+        sending: status.is_sending,
     }
 }
 

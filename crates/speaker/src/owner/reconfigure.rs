@@ -9,7 +9,9 @@ impl Owner {
     /// Takes what the file changed since it was read before. Sessions whose settings are the same stay up.
     pub(super) fn reload(&mut self, file: Config) {
         if !engine::is_same_speaker(&self.config, &file) {
-            tracing::error!("configuration not taken: what is under [global] only changes with a restart");
+            tracing::error!(
+                "configuration not taken: what is under [global] and [isthmus] only changes with a restart"
+            );
             return;
         }
         let merged = self.config.merge(&self.file, file.clone());

@@ -109,6 +109,14 @@ impl Owner {
                     format!("it went through our cluster (CLUSTER_LIST {}): a loop", clusters.join(" ")),
                 )
             }
+            Exclusion::Unresolved => {
+                let next_hop = path.attributes.next_hop.map(|next_hop| next_hop.address().to_string());
+                let next_hop = next_hop.unwrap_or_default();
+                (
+                    "unresolved",
+                    format!("the kernel has no route to its next hop {next_hop}, other than from BGP"),
+                )
+            }
             Exclusion::Policy => {
                 let part =
                     path.source.and_then(|id| self.router.import_decided_by(&prefix, id, path.received));

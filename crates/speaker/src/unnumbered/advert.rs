@@ -17,7 +17,7 @@ const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 /// What is sent on the link, and nothing that came through a router, has this hop limit (RFC 4861 section 6.1).
 const HOP_LIMIT: u32 = 255;
-/// Types of ICMPv6.
+/// Types of packets.
 const SOLICITATION: u8 = 133;
 const ADVERTISEMENT: u8 = 134;
 /// Bytes of each without options.
@@ -126,9 +126,9 @@ fn put_link_address(packet: &mut Vec<u8>, mac: Option<Mac>) {
 
 /// What a packet says; `None` for all that is none of both, or is malformed (sections 6.1.1 and 6.1.2).
 fn decode(packet: &[u8]) -> Option<Said> {
-    let (said, bytes) = match packet.first()? {
-        &SOLICITATION => (Said::Asked, SOLICITATION_BYTES),
-        &ADVERTISEMENT => (Said::Advertised, ADVERTISEMENT_BYTES),
+    let (said, bytes) = match *packet.first()? {
+        SOLICITATION => (Said::Asked, SOLICITATION_BYTES),
+        ADVERTISEMENT => (Said::Advertised, ADVERTISEMENT_BYTES),
         _ => return None,
     };
     let is_code_zero = packet.get(1) == Some(&0);

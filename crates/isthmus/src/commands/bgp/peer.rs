@@ -1,5 +1,7 @@
 //! `isthmus bgp peer`: BGP neighbours of the nodes, which the server tells their agents.
 
+mod set;
+
 use super::super::{Session, text};
 use crate::{
     failure::{Exit, Failure},
@@ -41,6 +43,8 @@ pub enum PeerCommand {
     },
     /// Makes a neighbour of the nodes that are picked.
     Create(Box<CreateArgs>),
+    /// Changes a neighbour; what is not given stays as it is.
+    Set(Box<set::SetArgs>),
     /// Deletes a neighbour: its sessions end.
     #[command(
         after_help = "Examples:\n  isthmus bgp peer delete tor-a\n  isthmus bgp peer delete tor-a --dry-run"
@@ -146,6 +150,7 @@ pub struct CreateArgs {
 pub(super) async fn run(command: PeerCommand, session: &mut Session) -> Result<Exit, Failure> {
     let server = session.server()?;
     match command {
+        PeerCommand::Set(args) => return set::run(*args, session).await,
         PeerCommand::List { output, selector } => {
             let selector = Selector::parse(&selector)?;
             view().list(&mut *session.out, &output, server.selected(KIND, &selector).await?)?;
