@@ -42,7 +42,7 @@ pub use bfd::{BfdSettings, BfdStatus};
 pub use client::{Client, ClientError};
 pub use config::Config;
 pub use handle::Handle;
-pub use isthmus_bgp::{Asn, Attributes, Family, Nlri, Origin, PathId, Prefix};
+pub use isthmus_bgp::{AsPath, Asn, Attributes, Family, Nlri, Origin, PathId, Prefix};
 pub use kernel::{KernelProblem, KernelRoute, KernelRoutes, KernelStatus, remove_kernel_routes};
 pub use run::{Options, RunError, SetLogLevel, run, start};
 pub use socket::ListenError;
