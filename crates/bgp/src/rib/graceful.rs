@@ -194,7 +194,7 @@ fn is_complete(peer: &super::Peer) -> bool {
 }
 
 /// The same with a community more.
-fn with_community(attributes: &Attributes, community: Community) -> Attributes {
+pub(super) fn with_community(attributes: &Attributes, community: Community) -> Attributes {
     let mut communities = attributes.communities.to_vec();
     if let Err(place) = communities.binary_search(&community) {
         communities.insert(place, community);

@@ -2,11 +2,12 @@
 
 use super::{
     Peer, Router, Source,
+    graceful::with_community,
     peer::PeerId,
     table::{Exclusion, Path, Staleness},
 };
 use crate::{
-    attributes::Attributes,
+    attributes::{Attributes, Community},
     number::{Asn, Family},
     policy::{Candidate, Verdict},
     prefix::{Nlri, Prefix},
@@ -143,9 +144,27 @@ impl Router {
         exclusion: Option<Exclusion>,
         now: Duration,
     ) {
+        self.put(source, nlri, attributes, exclusion, (now, Staleness::Fresh));
+    }
+
+    /// Puts a path where it belongs, as the import policy leaves it now. `known`: since when, and how stale it is.
+    fn put(
+        &mut self,
+        source: Source,
+        nlri: Nlri,
+        attributes: &Arc<Attributes>,
+        exclusion: Option<Exclusion>,
+        known: (Duration, Staleness),
+    ) {
+        let (since, staleness) = known;
         let mut imported = self.import(source, &nlri.prefix, attributes, exclusion);
         if imported.exclusion.is_none() {
             imported.exclusion = self.unresolved(source, &imported.attributes);
+        }
+        if staleness == Staleness::LongLived {
+            let marked = with_community(&imported.attributes, Community::LLGR_STALE);
+            imported.original.get_or_insert_with(|| Arc::clone(attributes));
+            imported.attributes = self.interner.intern(Arc::new(marked));
         }
         let number = self.table.find_or_add(nlri.prefix);
         let Some(slot) = self.table.slot_mut(number) else { return };
@@ -157,7 +176,7 @@ impl Router {
                     && Arc::ptr_eq(old.received(), attributes)
                     && old.exclusion == imported.exclusion;
                 if same {
-                    old.staleness = Staleness::Fresh;
+                    old.staleness = staleness;
                     return;
                 }
                 (old.local_id, Held::from(old.exclusion))
@@ -172,10 +191,10 @@ impl Router {
             original: imported.original,
             source,
             path_id: nlri.path_id,
-            since: u32::try_from(now.as_secs()).unwrap_or(u32::MAX),
+            since: u32::try_from(since.as_secs()).unwrap_or(u32::MAX),
             local_id,
             exclusion: imported.exclusion,
-            staleness: Staleness::Fresh,
+            staleness,
         };
         self.count(source, nlri.prefix.family(), before, path.exclusion.into());
         self.edit(number, |slot| match position.and_then(|at| slot.paths.as_mut_slice().get_mut(at)) {
@@ -239,19 +258,20 @@ impl Router {
         numbers
     }
 
-    /// Decides anew about everything that a peer sent.
+    /// Decides anew about everything that a peer sent. What is stale stays so: the peer said nothing.
     pub(super) fn import_again(&mut self, id: PeerId) {
         let source = Source::from(id);
         for number in self.numbers_of(id) {
             let Some(slot) = self.table.slot(number) else { continue };
             let prefix = slot.prefix;
             let own = slot.paths.as_slice().iter().filter(|path| path.source == source);
-            let own: Vec<_> =
-                own.map(|path| (path.path_id, Arc::clone(path.received()), path.since)).collect();
-            for (path_id, received, since) in own {
+            let own: Vec<_> = own
+                .map(|path| (path.path_id, Arc::clone(path.received()), path.since, path.staleness))
+                .collect();
+            for (path_id, received, since, staleness) in own {
                 let exclusion = self.exclusion(id, &received);
-                let since = Duration::from_secs(since.into());
-                self.insert(source, Nlri { prefix, path_id }, &received, exclusion, since);
+                let known = (Duration::from_secs(since.into()), staleness);
+                self.put(source, Nlri { prefix, path_id }, &received, exclusion, known);
             }
         }
     }

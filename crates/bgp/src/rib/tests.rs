@@ -500,6 +500,38 @@ fn long_lived_routes_are_the_last_resort() {
     assert!(!net.mirrors[b].has(A));
 }
 
+/// Else nobody would ever take them away. Found by fuzzing.
+#[test]
+fn routes_of_a_peer_that_is_away_stay_stale_when_policy_is_another() {
+    let long_lived: BTreeMap<_, _> =
+        Family::ALL.into_iter().map(|family| (family, Duration::from_hours(1))).collect();
+    let graceful = Some(PeerGraceful { long_lived, ..graceful() });
+    let mut net = Net::new();
+    let a = net.peer_with(client(), ASN, |negotiated| negotiated.graceful = graceful.clone());
+    let b = net.peer_with(client(), ASN, |negotiated| negotiated.graceful = graceful.clone());
+    net.send(a, A, route(1, &[]));
+    net.down(a, true);
+    let judged_again = |net: &mut Net| {
+        let (id, below) = (net.mirrors[a].id, Arc::new(Below(prefix("10.1.0.0/16"))));
+        net.router.soft_reset_in(id);
+        net.router.change_peer(id, PeerConfig { import: below, ..client() });
+        net.drain();
+        net.router.lookup(&prefix(A)).unwrap().paths[0].staleness
+    };
+    assert_eq!(judged_again(&mut net), Staleness::Stale);
+    net.timeout(Duration::from_mins(2));
+    assert_eq!(judged_again(&mut net), Staleness::LongLived);
+    let told = net.mirrors[b].get(A);
+    assert!(told.has_community(Community::LLGR_STALE) && told.med == Some(42));
+    net.timeout(Duration::from_mins(62));
+    net.drain();
+    assert!(!net.mirrors[b].has(A) && net.router.lookup(&prefix(A)).is_none());
+    // Back, it is as fresh as it says.
+    net.up(a);
+    net.send(a, A, route(1, &[]));
+    assert_eq!(judged_again(&mut net), Staleness::Fresh);
+}
+
 #[test]
 fn after_our_restart_nothing_is_said_until_all_have_spoken() {
     let deferral = Some(Duration::from_mins(6));
