@@ -57,6 +57,8 @@ struct Link {
     /// What is left is written, and then it ends.
     closing: Option<Instant>,
     is_shut: bool,
+    /// Nothing can be written any longer. The neighbour's last word may wait to be read all the same.
+    is_broken: bool,
 }
 
 /// What happened on a connection.
@@ -87,6 +89,7 @@ impl Links {
             stalled_since: None,
             closing: None,
             is_shut: false,
+            is_broken: false,
         });
     }
 
@@ -107,7 +110,7 @@ impl Links {
 
     /// Queues bytes to be written.
     pub(super) fn send(&mut self, id: ConnectionId, piece: Piece) {
-        if let Some(link) = self.links.iter_mut().find(|link| link.id == id) {
+        if let Some(link) = self.links.iter_mut().find(|link| link.id == id && !link.is_broken) {
             if link.pieces.is_empty() {
                 link.stalled_since = Some(Instant::now());
             }
@@ -187,21 +190,23 @@ impl Links {
     ) -> Poll<LinkEvent> {
         let mut index = 0;
         while let Some(link) = self.links.get_mut(index) {
-            let wrote = link.poll_write(cx);
-            if let Poll::Ready(Ok(())) = wrote {
-                return Poll::Ready(LinkEvent::Wrote);
+            match link.poll_write(cx) {
+                Poll::Ready(Ok(())) => return Poll::Ready(LinkEvent::Wrote),
+                Poll::Ready(Err(_)) => link.break_off(),
+                Poll::Pending => {}
             }
-            let read =
-                if may_read || link.closing.is_some() { link.poll_read(cx, buffer) } else { Poll::Pending };
-            let is_broken = matches!(wrote, Poll::Ready(Err(_)));
-            match read {
+            if !may_read && link.closing.is_none() {
+                index += 1;
+                continue;
+            }
+            match link.poll_read(cx, buffer) {
                 // Whatever comes after our last word is thrown away; look again at once.
-                Poll::Ready(Ok(bytes)) if bytes > 0 && !is_broken && link.closing.is_some() => {}
-                Poll::Ready(Ok(bytes)) if bytes > 0 && !is_broken => {
+                Poll::Ready(Ok(bytes)) if bytes > 0 && link.closing.is_some() => {}
+                Poll::Ready(Ok(bytes)) if bytes > 0 => {
                     return Poll::Ready(LinkEvent::Read(link.id, bytes));
                 }
                 Poll::Ready(_) => return self.forget(index),
-                Poll::Pending if is_broken => return self.forget(index),
+                Poll::Pending if link.is_broken => return self.forget(index),
                 Poll::Pending => index += 1,
             }
         }
@@ -228,10 +233,17 @@ impl Link {
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    /// Nothing is written any longer.
+    fn break_off(&mut self) {
+        self.is_broken = true;
+        self.pieces.clear();
+        (self.written, self.queued_bytes, self.stalled_since) = (0, 0, None);
+    }
+
     /// Ready when something was written, or the connection broke.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.pieces.is_empty() {
-            if self.closing.is_some() && !self.is_shut {
+            if self.closing.is_some() && !self.is_shut && !self.is_broken {
                 self.is_shut = true;
                 // An error means that it is gone already, which reading finds too.
                 let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
@@ -347,6 +359,24 @@ mod tests {
         let mut buffer = [0; 16];
         while !matches!(next(&mut links, false, &mut buffer).await, LinkEvent::Closed(ONE)) {}
         assert_eq!(reading.await.unwrap().unwrap(), b"bye");
+    }
+
+    /// As gobgpd ends a session: what it has not read resets the connection behind its NOTIFICATION.
+    #[tokio::test]
+    async fn a_last_word_is_heard_though_nothing_can_be_written_any_longer() {
+        let (mut links, mut far) = pair().await;
+        links.send(ONE, Piece::Own(vec![0; 9]));
+        let mut buffer = [0; 8];
+        assert!(matches!(next(&mut links, true, &mut buffer).await, LinkEvent::Wrote));
+        far.readable().await.unwrap();
+        far.write_all(b"bye").await.unwrap();
+        drop(far);
+        links.send(ONE, Piece::Own(vec![0; 9]));
+        let waits = poll_fn(|cx| Poll::Ready(links.poll_next(cx, false, &mut []).is_pending()));
+        assert!(waits.await, "until it may be read");
+        assert_eq!(links.queued_bytes(ONE), 0, "writing failed");
+        assert!(matches!(next(&mut links, true, &mut buffer).await, LinkEvent::Read(ONE, 3)));
+        assert!(matches!(next(&mut links, true, &mut buffer).await, LinkEvent::Closed(ONE)));
     }
 
     /// How the far end sees the end, and how much it got before.
