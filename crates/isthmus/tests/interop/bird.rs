@@ -51,6 +51,10 @@ impl Speaker for Bird {
         &self.plan
     }
 
+    fn node(&self) -> &Node {
+        &self.node
+    }
+
     fn start(&mut self, restarted: bool) -> Result<(), String> {
         let (file, socket) = (self.node.write("bird.conf", &config(&self.plan)), self.node.file("bird.ctl"));
         let mut args = vec!["-f", "-s", &socket, "-c", &file];
@@ -107,6 +111,12 @@ impl Speaker for Bird {
         own.fold(said, |said, line| said + line + "\n")
     }
 
+    fn bfd_is_up(&self, session: &str) -> bool {
+        let remote = self.plan.session(session).remote.to_string();
+        let text = self.control("show bfd sessions");
+        text.lines().any(|line| line.starts_with(&format!("{remote} ")) && line.contains(" Up "))
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.node.file("bird.log")).unwrap_or_default()
     }
@@ -120,6 +130,9 @@ fn config(plan: &Plan) -> String {
     );
     if plan.has(|session| session.bfd) {
         text.push_str("protocol bfd { interface \"eth0\" { interval 200 ms; multiplier 3; }; }\n");
+    }
+    if plan.multipath {
+        text.push_str("protocol kernel { merge paths on; ipv4 { export where source = RTS_BGP; }; }\n");
     }
     for (number, own) in plan.own.iter().enumerate() {
         text.push_str(&statics(number, own));

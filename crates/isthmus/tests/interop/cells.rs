@@ -63,12 +63,14 @@ fn pair(
     lab: &Lab,
     sessions: Vec<[Session; 2]>,
     more: [Vec<Session>; 2],
+    multipath: bool,
 ) -> Result<[Box<dyn Speaker>; 2], String> {
     let mut plans = [(SUBJECT, OURS), (PEER, column.role.peer_as())].map(|(node, asn)| Plan {
         node,
         asn,
         sessions: Vec::new(),
         own: own(node),
+        multipath,
     });
     for ends in sessions {
         for (plan, end) in plans.iter_mut().zip(ends) {
@@ -182,7 +184,7 @@ pub(crate) fn routes(column: Column) -> Result<Outcomes, String> {
     };
     let mut more = [vec![feed(SUBJECT)], vec![feed(PEER)]];
     more[usize::from(reflector == PEER)].push(to_fellow);
-    let [mut ours, mut theirs] = pair(column, &lab, vec![base4, base6], more)?;
+    let [mut ours, mut theirs] = pair(column, &lab, vec![base4, base6], more, false)?;
     let fellow = Plan {
         node: FELLOW,
         asn: OURS,
@@ -191,6 +193,7 @@ pub(crate) fn routes(column: Column) -> Result<Outcomes, String> {
             ..Session::new("up", v4(0, FELLOW), v4(0, reflector), OURS)
         }],
         own: vec![Own { full: true, ..Own::plain("10.4.0.0/24") }],
+        multipath: false,
     };
     let _source = helper(&lab, source(role))?;
     let fellow = helper(&lab, fellow)?;
@@ -248,6 +251,7 @@ fn source(role: Role) -> Plan {
         asn: SOURCE,
         sessions: vec![session("s1", SUBJECT, OURS), session("s2", PEER, role.peer_as())],
         own: [of(SUBJECT), of(PEER)].concat(),
+        multipath: false,
     }
 }
 
@@ -466,13 +470,14 @@ fn ways(column: Column) -> Vec<[Session; 2]> {
             session.password = Some(if end == SUBJECT { "one" } else { "another" });
         }),
         between(column, "secured", v4, 2, |session, _| session.secured = true),
+        between(column, "bfd", v4, 11, |session, _| session.bfd = column.lacking(Feature::Bfd).is_none()),
     ]
 }
 
 /// Two nodes with a session for each way to have one.
 pub(crate) fn sessions(column: Column) -> Result<Outcomes, String> {
     let lab = Lab::new(2);
-    let [mut ours, mut theirs] = pair(column, &lab, ways(column), [Vec::new(), Vec::new()])?;
+    let [mut ours, mut theirs] = pair(column, &lab, ways(column), [Vec::new(), Vec::new()], true)?;
     let both_up = |session: &str| {
         up(&*ours, session)?;
         up(&*theirs, session)?;
@@ -503,13 +508,38 @@ pub(crate) fn sessions(column: Column) -> Result<Outcomes, String> {
         }
         Ok(())
     });
+    results.cell(Feature::WeSpread, || spreads(&*ours, "10.2.1.0/24"));
+    results.cell(Feature::TheySpread, || spreads(&*theirs, "10.1.1.0/24"));
     results.cell(Feature::WeLimit, || limited(&*ours, &*theirs, "limit_ours"));
     results.cell(Feature::TheyLimit, || limited(&*theirs, &*ours, "limit_theirs"));
     results.cell(Feature::LongLived, || {
         stays_long(&*ours, &mut *theirs, "10.2.1.0/24")?;
         stays_long(&*theirs, &mut *ours, "10.1.1.0/24")
     });
+    // The last one: it cuts the wire.
+    results.cell(Feature::Bfd, || path_breaks(&lab, &*ours, &*theirs));
     Ok(results.1)
+}
+
+/// Several sessions brought the same route, each with a next hop of its own.
+fn spreads(speaker: &dyn Speaker, prefix: &str) -> Outcome {
+    let what = format!("{}'s kernel has {prefix} over several next hops", speaker.title());
+    wait(&what, || speaker.hops(prefix), |count| *count > 1).map(drop)
+}
+
+/// RFC 5880 and 5882: both give the session up because of BFD, long before the hold time of 30 s is over.
+fn path_breaks(lab: &Lab, ours: &dyn Speaker, theirs: &dyn Speaker) -> Outcome {
+    for end in [ours, theirs] {
+        up(end, "bfd")?;
+        let what = format!("{} has BFD up", end.title());
+        wait(&what, || end.bfd_is_up("bfd"), |is_up| *is_up).map_err(|why| why + &end.about("bfd"))?;
+    }
+    lab.cut(PEER);
+    for end in [ours, theirs] {
+        says(end, "bfd", &["nothing came for", "BFD session down", "Cease/BFD Down"])?;
+        down(end, "bfd")?;
+    }
+    Ok(())
 }
 
 /// The one who limits says so, and so does the other, who was told (RFC 4486).

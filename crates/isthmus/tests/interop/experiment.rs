@@ -1,7 +1,9 @@
 //! Two platforms in one AS behind our reflector, asked by the stock tools; then the story that `make demo-bgp` tells.
 
 use crate::{matrix::can_run, speaker::wait};
+use isthmus_testbed::leftovers;
 use std::{path::Path, process::Command};
+use tempfile::TempDir;
 
 /// Blocks and the nodes that have them.
 const BLOCKS: [(&str, &str, &str); 6] = [
@@ -13,12 +15,24 @@ const BLOCKS: [(&str, &str, &str); 6] = [
     ("dcos-3", "172.16.18.16", "192.168.128.128/26"),
 ];
 
-/// Takes everything away, also after a failure.
-struct Down;
+/// Takes everything away, also after a failure; if this process is killed, another one does, as long as the directory is there.
+struct Down(TempDir);
+
+impl Down {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().display();
+        leftovers::at_end(&format!("rm -rf {path}")).unwrap();
+        let isthmus = env!("CARGO_BIN_EXE_isthmus");
+        leftovers::at_end(&format!("test -e {path} && {isthmus} demo bgp down")).unwrap();
+        Self(directory)
+    }
+}
 
 impl Drop for Down {
     fn drop(&mut self) {
         let _ = Command::new(env!("CARGO_BIN_EXE_isthmus")).args(["demo", "bgp", "down"]).output();
+        let _ = std::fs::remove_dir(self.0.path());
     }
 }
 
@@ -74,7 +88,7 @@ fn containers_of_two_platforms_find_each_other_through_our_reflector() {
     if !can_run() {
         return;
     }
-    let down = Down;
+    let down = Down::new();
     demo(&["up"]);
     let neighbors = inside("reflector", "gobgp", "neighbor");
     let rib = inside("reflector", "gobgp", "global rib");

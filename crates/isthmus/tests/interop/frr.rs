@@ -90,6 +90,10 @@ impl Speaker for Frr {
         &self.plan
     }
 
+    fn node(&self) -> &Node {
+        &self.node
+    }
+
     fn start(&mut self, _restarted: bool) -> Result<(), String> {
         let directory = self.directory();
         if self.others.is_empty() {
@@ -156,6 +160,10 @@ impl Speaker for Frr {
         self.neighbor(session).to_string() + &self.log()
     }
 
+    fn bfd_is_up(&self, session: &str) -> bool {
+        self.neighbor(session)["peerBfdInfo"]["status"] == "Up"
+    }
+
     fn log(&self) -> String {
         let text = |name: &str| fs::read_to_string(self.node.file(name)).unwrap_or_default();
         text("bgpd.log") + &text("zebra.log")
@@ -191,6 +199,9 @@ fn config(plan: &Plan) -> String {
         }
         for session in plan.sessions.iter().filter(|session| session.families.contains(&family)) {
             text.push_str(&activate(session));
+        }
+        if plan.multipath {
+            text.push_str("  maximum-paths 8\n  maximum-paths ibgp 8\n");
         }
         text.push_str(" exit-address-family\n");
     }

@@ -69,6 +69,10 @@ impl Speaker for Gobgp {
         &self.plan
     }
 
+    fn node(&self) -> &Node {
+        &self.node
+    }
+
     fn start(&mut self, restarted: bool) -> Result<(), String> {
         let file = self.node.write("speaker.toml", &config(self.program, &self.plan));
         let (name, program, mut args) = match self.program {
@@ -88,6 +92,9 @@ impl Speaker for Gobgp {
             ),
             Program::Gobgpd => ("gobgpd", "gobgpd", vec!["-t", "toml", "-f", &file]),
         };
+        if self.plan.multipath && self.program == Program::Isthmus {
+            args.extend(["--kernel-table", "main"]);
+        }
         if restarted {
             args.push(if self.program == Program::Isthmus { "--restarted" } else { "-r" });
         }
@@ -150,6 +157,10 @@ impl Speaker for Gobgp {
         said + &output(&self.node, env!("CARGO_BIN_EXE_isthmus"), &["bgp", "neighbor", &remote, "-o", "json"])
     }
 
+    fn bfd_is_up(&self, session: &str) -> bool {
+        self.program == Program::Isthmus && self.about(session).contains("\"bfd\": \"up,")
+    }
+
     fn log(&self) -> String {
         let name = if self.program == Program::Isthmus { "isthmus.log" } else { "gobgpd.log" };
         std::fs::read_to_string(self.node.file(name)).unwrap_or_default()
@@ -160,6 +171,9 @@ fn config(program: Program, plan: &Plan) -> String {
     let mut text = format!("[global.config]\nas = {}\nrouter-id = \"{}\"\n", plan.asn, plan.router_id());
     if program == Program::Isthmus {
         text.push_str("[global.graceful-restart.config]\nenabled = true\ndeferral-time = 3\n");
+    }
+    if plan.multipath {
+        text.push_str("[global.use-multiple-paths.config]\nenabled = true\n");
     }
     for session in &plan.sessions {
         let (remote, asn) = (session.remote, session.remote_as);
@@ -208,7 +222,10 @@ fn neighbor(table: &str, session: &Session, plan: &Plan) -> String {
         let _ = write!(text, "[{table}.ttl-security.config]\nenabled = true\nttl-min = 255\n");
     }
     if session.bfd {
-        let _ = write!(text, "[{table}.bfd.config]\nenabled = true\n");
+        let _ = write!(
+            text,
+            "[{table}.bfd.config]\nenabled = true\ndesired-minimum-tx-interval = 200000\nrequired-minimum-receive = 200000\n"
+        );
     }
     if let Some(time) = session.graceful {
         let long_lived = session.long_lived.is_some();

@@ -51,12 +51,14 @@ impl Scene {
             asn: OURS,
             sessions: vec![hostile, sender, Session::new("witness", v4(0, SUBJECT), v4(0, WITNESS), SOURCE)],
             own: vec![Own::plain("10.1.1.0/24")],
+            multipath: false,
         };
         let witness = Plan {
             node: WITNESS,
             asn: SOURCE,
             sessions: vec![Session::new("up", v4(0, WITNESS), v4(0, SUBJECT), OURS)],
             own: vec![Own::plain("10.31.1.0/24")],
+            multipath: false,
         };
         let mut ours = Gobgp::new(Program::Isthmus, ours, lab.node(SUBJECT));
         let mut witness = Bird::new(witness, lab.node(WITNESS));

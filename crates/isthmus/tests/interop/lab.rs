@@ -1,5 +1,6 @@
 //! Namespaces on one wire, and their end.
 
+use isthmus_testbed::leftovers;
 use std::{
     fmt::Write as _,
     fs,
@@ -10,7 +11,7 @@ use std::{
 use tempfile::TempDir;
 
 /// Subnets of the wire, one for each session between two nodes that wants addresses of its own.
-pub(crate) const LINKS: u8 = 11;
+pub(crate) const LINKS: u8 = 12;
 
 /// A place for one speaker.
 #[derive(Clone, Debug)]
@@ -46,8 +47,13 @@ impl Lab {
         let number = LABS.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("bgi{}-{number}-", std::process::id());
         let lab = Self { prefix, nodes, directory: tempfile::tempdir().unwrap() };
+        let directory = lab.directory.path().display();
+        leftovers::at_end(&format!("rm -rf {directory}")).unwrap();
+        for space in lab.spaces() {
+            leftovers::remove_namespace_at_end(&space).unwrap();
+        }
         // FRR runs as a user of its own.
-        sh(&format!("chmod 755 {}", lab.directory.path().display()));
+        sh(&format!("chmod 755 {directory}"));
         let wire = lab.wire();
         sh(&format!(
             "ip netns add {wire}; ip -n {wire} link add wire type bridge; ip -n {wire} link set wire up"
@@ -60,6 +66,15 @@ impl Lab {
 
     fn wire(&self) -> String {
         format!("{}w", self.prefix)
+    }
+
+    fn spaces(&self) -> Vec<String> {
+        (1..=self.nodes).map(|node| self.node(node).namespace).chain([self.wire()]).collect()
+    }
+
+    /// From now on nothing of a node reaches the others, though its link stays up.
+    pub(crate) fn cut(&self, node: u8) {
+        sh(&format!("ip -n {} link set n{node} nomaster", self.wire()));
     }
 
     fn join(&self, node: u8) {
@@ -91,8 +106,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let spaces = (1..=self.nodes).map(|node| self.node(node).namespace).chain([self.wire()]);
-        for space in spaces {
+        for space in self.spaces() {
             let _ = Command::new("ip").args(["netns", "del", &space]).output();
         }
     }

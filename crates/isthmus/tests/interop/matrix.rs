@@ -38,10 +38,13 @@ pub(crate) enum Feature {
     Passive,
     Password,
     Secured,
+    Bfd,
+    WeSpread,
+    TheySpread,
 }
 
 impl Feature {
-    pub(crate) const ALL: [Self; 24] = [
+    pub(crate) const ALL: [Self; 27] = [
         Self::RoutesV4,
         Self::RoutesV6,
         Self::Withdraw,
@@ -66,6 +69,9 @@ impl Feature {
         Self::Passive,
         Self::Password,
         Self::Secured,
+        Self::Bfd,
+        Self::WeSpread,
+        Self::TheySpread,
     ];
 
     fn title(self) -> &'static str {
@@ -94,6 +100,9 @@ impl Feature {
             Self::Passive => "passive, either side",
             Self::Password => "TCP MD5, and none without it",
             Self::Secured => "GTSM (TTL 255)",
+            Self::Bfd => "BFD on one hop: a cut path ends the session",
+            Self::WeSpread => "multipath into our kernel",
+            Self::TheySpread => "multipath into theirs",
         }
     }
 
@@ -104,6 +113,9 @@ impl Feature {
         match self {
             Self::EnhancedRefresh if either => Some("gobgpd 3.10 does not offer it"),
             Self::ExtendedMessages if either => Some("gobgpd 3.10 does not offer them"),
+            Self::Bfd if either => Some("gobgpd 3.10 has no BFD"),
+            Self::WeSpread if subject == Kind::Gobgp => Some(NO_ROUTES),
+            Self::TheySpread if peer == Kind::Gobgp => Some(NO_ROUTES),
             Self::WeAskAgain if subject == Kind::Gobgp => Some(ASKS_NOBODY),
             Self::TheyAskAgain if peer == Kind::Gobgp => Some(ASKS_NOBODY),
             Self::WeKeepIn if !keeps(subject) => Some(LETS_OUT),
@@ -114,6 +126,7 @@ impl Feature {
 }
 
 const ASKS_NOBODY: &str = "gobgpd asks nobody: it judges anew what it kept of the neighbour";
+const NO_ROUTES: &str = "gobgpd puts no routes into the kernel without zebra";
 const LETS_OUT: &str = "gobgpd leaves well-known communities to its policies";
 
 /// Who wrote a speaker.

@@ -151,6 +151,8 @@ pub(crate) struct Plan {
     pub(crate) asn: u32,
     pub(crate) sessions: Vec<Session>,
     pub(crate) own: Vec<Own>,
+    /// Equal paths go into the kernel as one route.
+    pub(crate) multipath: bool,
 }
 
 impl Plan {

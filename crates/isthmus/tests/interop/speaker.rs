@@ -40,6 +40,17 @@ pub(crate) trait Speaker: Send {
     /// What it wrote, for a failure.
     fn log(&self) -> String;
 
+    /// Whether BFD of a session is up, where it does that.
+    fn bfd_is_up(&self, session: &str) -> bool;
+    /// Where it runs.
+    fn node(&self) -> &Node;
+
+    /// Next hops of the kernel's route to a prefix.
+    fn hops(&self, prefix: &str) -> usize {
+        let text = output(self.node(), "ip", &["-o", "route", "show", prefix]);
+        text.matches(" via ").count()
+    }
+
     /// The paths that came over one session.
     fn paths_from(&self, session: &str, prefix: &str) -> Vec<Path> {
         let remote = self.plan().session(session).remote;
