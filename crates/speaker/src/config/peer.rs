@@ -143,6 +143,7 @@ impl FamilySettings {
 
 /// What is set for a neighbour besides its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is set by itself, as in the file")]
 pub struct PeerSettings {
     /// The neighbour's AS; `None`: any.
     pub peer_as: Option<u32>,
