@@ -9,7 +9,7 @@
 //! new file. A disk that is full, or a directory that cannot be written, ends no dump: it is told, and tried again. A file of a
 //! table is whole or not there.
 //!
-//! [`open`] and the codec ([`isthmus_bgp::mrt`], here as [`format`]) are for who reads such files.
+//! [`open`] and the codec ([`isthmus_bgp::mrt`], here as [`mod@format`]) are for who reads such files.
 
 mod clock;
 mod file;

@@ -249,7 +249,7 @@ fn dumps_of_gobgpd_are_read() {
 #[test]
 fn dumps_of_frr_are_read() {
     let Some(rig) = Rig::open("mf") else { return };
-    let networks = (0..ROUTES).map(|n| format!("  network 10.2.{n}.0/24\n")).collect::<String>();
+    let networks = (0..ROUTES).map(|n| format!("  network 10.2.{n}.0/24\n")).collect::<Vec<_>>().concat();
     let directory = rig.file("frr");
     let directory = directory.display();
     let theirs = format!(
