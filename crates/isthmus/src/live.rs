@@ -23,7 +23,9 @@ pub struct Screen {
 impl Screen {
     /// Shows a text in place of the last one, as much of it as there is room for.
     pub fn draw(&mut self, out: &mut dyn Write, text: &str) -> io::Result<()> {
-        let rows = tcgetwinsize(stdout()).map_or(ROWS, |size| usize::from(size.ws_row));
+        // Serial lines say that they have none.
+        let size = tcgetwinsize(stdout()).ok().map(|size| usize::from(size.ws_row));
+        let rows = size.filter(|rows| *rows > 0).unwrap_or(ROWS);
         if !self.is_open {
             self.is_open = true;
             out.write_all(OPEN.as_bytes())?;
@@ -57,10 +59,10 @@ fn frame(text: &str, rows: usize) -> String {
     let fits = if lines.len() > room { room - 1 } else { lines.len() };
     let mut frame = "\u{1b}[H".to_owned();
     for line in lines.iter().take(fits) {
-        frame.extend([line, "\u{1b}[K\r\n"]);
+        frame.extend([line, "\u{1b}[K\n"]);
     }
     if fits < lines.len() {
-        frame.extend(["... and ", &(lines.len() - fits).to_string(), " more lines\u{1b}[K\r\n"]);
+        frame.extend(["... and ", &(lines.len() - fits).to_string(), " more lines\u{1b}[K\n"]);
     }
     frame.push_str("\u{1b}[J");
     frame
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_frame_clears_what_it_does_not_write() {
-        assert_eq!(frame("a\nb\n", 24), "\u{1b}[Ha\u{1b}[K\r\nb\u{1b}[K\r\n\u{1b}[J");
+        assert_eq!(frame("a\nb\n", 24), "\u{1b}[Ha\u{1b}[K\nb\u{1b}[K\n\u{1b}[J");
         let short = frame("a\nb\nc\nd\n", 4);
         assert!(
             short.contains("a\u{1b}") && short.contains("b\u{1b}") && !short.contains("c\u{1b}"),

@@ -100,6 +100,7 @@ impl Router {
             }
         });
         for (source, before, after) in changed {
+            self.monitors.touch_source(source, number);
             self.count(source, family, before.into(), after.into());
         }
     }

@@ -735,14 +735,22 @@ fn a_path_counts_only_while_its_next_hop_leads_somewhere() {
     assert!(!net.mirrors[hearer].has(A) && net.mirrors[hearer].has(B), "our own need no next hop");
     let view = net.router.lookup(&prefix(A)).unwrap();
     assert!(view.paths.iter().all(|path| path.exclusion == Some(Exclusion::Unresolved) && !path.best));
-    for (leads, expected) in [
-        (vec![(hop(1), false), (hop(2), true)], Some(2)),
-        (vec![(hop(1), true)], Some(1)),
-        (vec![(hop(1), true), (hop(9), true)], Some(1)),
-        (vec![(hop(1), false)], Some(2)),
-        (vec![(hop(2), false)], None),
+    let monitor = net.router.add_monitor();
+    net.router.monitor(monitor, RibView::Accepted(net.mirrors[near].id));
+    let heard = |net: &mut Net| {
+        let news = std::iter::from_fn(|| net.router.poll_news(monitor));
+        news.fold((0, 0), |(came, went), news| (came + news.announced.len(), went + news.withdrawn.len()))
+    };
+    assert_eq!(heard(&mut net), (0, 0));
+    for (leads, expected, monitored) in [
+        (vec![(hop(1), false), (hop(2), true)], Some(2), (0, 0)),
+        (vec![(hop(1), true)], Some(1), (1, 0)),
+        (vec![(hop(1), true), (hop(9), true)], Some(1), (0, 0)),
+        (vec![(hop(1), false)], Some(2), (0, 1)),
+        (vec![(hop(2), false)], None, (0, 0)),
     ] {
         assert!(net.router.set_next_hops(leads.clone()).is_empty(), "all are in use");
+        assert_eq!(heard(&mut net), monitored, "{leads:?}");
         net.drain();
         let told = net.mirrors[hearer].routes.get(&Nlri::from(prefix(A)));
         let told = told.map(|told| told.next_hop.unwrap().address());

@@ -80,7 +80,7 @@ impl PeerReader<'_, '_, '_> {
             timers: self.timers(),
             transport: self.transport(address),
             distance: self.distance(),
-            bfd: self.bfd(),
+            bfd: self.bfd(address),
             reflector_client: self.reflector_client(),
             third_party_next_hop: false,
             graceful_restart: self.graceful_restart(),
@@ -176,9 +176,14 @@ impl PeerReader<'_, '_, '_> {
         }
     }
 
-    fn bfd(&mut self) -> Option<BfdSettings> {
+    fn bfd(&mut self, address: IpAddr) -> Option<BfdSettings> {
         let config = self.node.config("bfd");
         if !config.flag("enabled").unwrap_or(false) {
+            return None;
+        }
+        if interface::of(address).is_some() {
+            let why = "is not done yet for a neighbour on an interface: a broken path is found by the link or the hold time";
+            self.warn(&config, "enabled", "bfd.config.enabled", why);
             return None;
         }
         if self.node.config("ebgp-multihop").flag("enabled") == Some(true) {

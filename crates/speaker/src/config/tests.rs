@@ -493,6 +493,8 @@ fn a_neighbour_may_be_whoever_is_on_an_interface() {
     assert_eq!(read.neighbors[&eth0].peer_kind, None);
     let keys: Vec<&str> = read.warnings.iter().map(|warning| warning.key.as_str()).collect();
     assert_eq!(keys, ["neighbors.config.peer-type", "neighbors.config.neighbor-address"]);
+    let read = config(&on("peer-as = 0\n[neighbors.bfd.config]\nenabled = true\n"));
+    assert_eq!((read.neighbors[&eth0].bfd, read.warnings.len()), (None, 1), "not done, and told");
     let interface = "neighbors.config.neighbor-interface";
     check_fault(&on("peer-as = 1\n").replace("eth0", "eth0/1"), 6, interface, "no name of an interface");
     check_fault(&format!("{0}{0}", on("peer-as = 1\n")), 10, interface, "eth0 is configured twice");
