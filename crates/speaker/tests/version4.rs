@@ -14,6 +14,7 @@ use isthmus_speaker::{
 };
 use std::time::Duration;
 use tokio::{
+    io::AsyncReadExt,
     net::TcpListener,
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
@@ -207,4 +208,38 @@ async fn sets_and_statements_have_the_numbers_of_version_4() {
     let refused = client.add_vrf(proto::NotServed {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
     assert!(refused.message().contains("run a speaker for each table"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn monitoring_stations_have_the_numbers_of_version_4() {
+    let (mut client, _stop) = start().await;
+    let station = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = u32::from(station.local_addr().unwrap().port());
+    let add = proto::AddBmpRequest {
+        address: "127.0.0.1".to_owned(),
+        port,
+        // `MONITORING_POLICY_LOCAL`.
+        policy: 4,
+        ..Default::default()
+    };
+    client.add_bmp(add.clone()).await.unwrap();
+    assert_eq!(client.add_bmp(add).await.unwrap_err().code(), Code::AlreadyExists);
+    let (mut stream, _) = timeout(PATIENCE, station.accept()).await.unwrap().unwrap();
+    let mut heard = vec![0; 6];
+    timeout(PATIENCE, stream.read_exact(&mut heard)).await.unwrap().unwrap();
+    heard.resize(u32::from_be_bytes([heard[1], heard[2], heard[3], heard[4]]) as usize, 0);
+    timeout(PATIENCE, stream.read_exact(&mut heard[6..])).await.unwrap().unwrap();
+    timeout(PATIENCE, stream.read_exact(&mut heard[..7])).await.unwrap().unwrap();
+    // Peer Up, of the type of Loc-RIB: the policy that was meant.
+    assert_eq!((heard[0], heard[5], heard[6]), (3, 3, 3));
+    let mut answers = client.list_bmp(proto::ListBmpRequest {}).await.unwrap().into_inner();
+    let shown = answers.message().await.unwrap().unwrap().station.unwrap();
+    let (conf, state) = (shown.conf.unwrap(), shown.state.unwrap());
+    assert_eq!((conf.address.as_str(), conf.port), ("127.0.0.1", port));
+    assert!(state.uptime.unwrap().seconds > state.downtime.unwrap().seconds, "it is up");
+    let gone = proto::DeleteBmpRequest { address: "127.0.0.1".to_owned(), port };
+    client.delete_bmp(gone.clone()).await.unwrap();
+    assert_eq!(client.delete_bmp(gone).await.unwrap_err().code(), Code::NotFound);
+    let bad = proto::AddBmpRequest { address: "nowhere".to_owned(), ..Default::default() };
+    assert_eq!(client.add_bmp(bad).await.unwrap_err().code(), Code::InvalidArgument);
 }
