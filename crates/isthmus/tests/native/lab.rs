@@ -28,7 +28,7 @@ use tempfile::TempDir;
 /// How long anything may take that works at all: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// How long to wait for an answer that must not come.
-pub(crate) const SILENCE: &str = "600";
+pub(crate) const SILENCE: &str = "300";
 
 /// The program under test.
 pub(crate) const ISTHMUS: &str = env!("CARGO_BIN_EXE_isthmus");
