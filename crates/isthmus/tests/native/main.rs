@@ -38,8 +38,7 @@ fn two_clusters_with_bgp_and_native_packets_do_what_the_book_says() {
     chapter!(policy::who_comes_from_another_network_is_that_network(&lab));
     chapter!(policy::nobody_sends_as_another(&lab));
     chapter!(policy::a_revoked_rule_stops_its_connection(&lab));
-    chapter!(topology::a_node_with_an_as_of_its_own_is_reached_as_before(&lab));
-    chapter!(topology::two_reflectors_carry_the_routes_of_both_clusters(&lab));
+    chapter!(topology::two_reflectors_carry_the_routes_of_all_ases(&lab));
     chapter!(restart::a_killed_agent_loses_no_packet_and_no_route(&mut lab, &bird));
     chapter!(borrowed::a_borrowed_address_is_reached_and_a_used_one_stays(&lab, &bird));
     chapter!(borrowed::single_containers_are_announced_if_asked(&lab, &bird));

@@ -137,7 +137,7 @@ impl Talk {
     /// Opens it, and waits until lines come back.
     pub(crate) fn start(space: &Namespace, to: &Node) -> Self {
         let call = space.call(ISTHMUS).arg("demo-app");
-        let call = call.words(&format!("talk {}:{ECHO} --every-ms 5 --silence-ms 1500", to.container));
+        let call = call.words(&format!("talk {}:{ECHO} --every-ms 5 --silence-ms 1000", to.container));
         let talk = Self(Running::start(&call).unwrap());
         talk.goes_on();
         talk
