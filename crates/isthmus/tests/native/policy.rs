@@ -45,7 +45,6 @@ pub(crate) fn rules_decide_by_the_identity_of_the_source(lab: &Lab) {
 pub(crate) fn who_comes_from_another_network_is_that_network(lab: &Lab) {
     let back = lab.app("back");
     let from = |source| (&lab.router, source);
-    wait_dropped(lab, from(DECLARED), back, back, ("not-mapped", ""));
     lab.tell("cluster create dc --platform mesos --external");
     lab.tell("pool create dc --cluster dc --cidr 198.51.100.0/24");
     lab.tell("pool create office --cluster dc --cidr 192.0.2.0/24 --world");

@@ -11,7 +11,7 @@ use isthmus_testbed::{running::Running, wait};
 const PORT: u16 = 9001;
 /// Datagrams a second, and for how many seconds.
 const RATE: u32 = 1000;
-const SECONDS: u32 = 8;
+const SECONDS: u32 = 7;
 
 pub(crate) fn a_killed_agent_loses_no_packet_and_no_route(lab: &mut Lab, bird: &Router) {
     lab.tell("policy allow bill front udp:9001 --name probe");
