@@ -35,7 +35,7 @@ fuzz_target!(|text: &str| {
 fn deaf(mut config: Config) -> Config {
     config.global.listen.clear();
     config.mrt_dumps.clear();
-    config.bmp_servers.clear();
+    config.stations.clear();
     config.neighbors.retain(|address, _| interface::of(*address).is_none());
     let ranges = config.dynamic_neighbors.iter_mut().map(|range| &mut range.settings);
     config.neighbors.values_mut().chain(ranges).for_each(|settings: &mut PeerSettings| {
