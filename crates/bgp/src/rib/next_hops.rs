@@ -1,7 +1,7 @@
 //! Which next hops lead anywhere, where that counts (RFC 4271 section 9.1.2.1).
 //!
 //! The router only knows what it was told: of each next hop that it meets it says once that it wants to know, and takes its
-//! paths for unusable until it does. Link-local ones are on the link of who sent them, and always count.
+//! paths for usable until it does: after a restart nobody shall hear that all was said before that. Link-local ones are on the link of who sent them, and always count.
 
 use super::{
     Router, Source,
@@ -32,7 +32,7 @@ impl NextHops {
         let Some(address) = next_hop.map(|next_hop| next_hop.address()) else { return false };
         let leads = *self.known.entry(address).or_insert_with(|| {
             self.wanted.push_back(address);
-            false
+            true
         });
         !leads
     }

@@ -168,7 +168,7 @@ impl<F: Fib> Worker<F> {
             Ok(resolution) => matches!(resolution, Resolution::Hops(_)),
             Err(why) => {
                 tracing::warn!(%next_hop, %why, "kernel cannot be asked about a next hop: it stays as it was");
-                self.known.get(&next_hop).copied().unwrap_or(false)
+                self.known.get(&next_hop).copied().unwrap_or(true)
             }
         }
     }
