@@ -1,7 +1,8 @@
 //! Which next hops lead anywhere, where that counts (RFC 4271 section 9.1.2.1).
 //!
 //! The router only knows what it was told: of each next hop that it meets it says once that it wants to know, and takes its
-//! paths for usable until it does: after a restart nobody shall hear that all was said before that. Link-local ones are on the link of who sent them, and always count.
+//! paths for usable until it does, so that after a restart nobody hears that this is all before the answer is there.
+//! Link-local ones are on the link of who sent them, and always count.
 
 use super::{
     Router, Source,

@@ -24,10 +24,14 @@ use std::{
 const ROUTES: usize = 10;
 
 impl Rig {
-    /// What a file has, as documents.
+    /// What a file has, as documents. One that is being written ends in the middle, which is said behind them.
     fn show(&self, words: &str, file: &str) -> Vec<Value> {
         let text = self.isthmus(&format!("bgp mrt show {words} -o json {}", self.file(file).display()));
-        serde_json::from_str(&text).unwrap_or_else(|why| panic!("{why}: {text}"))
+        let documents = serde_json::Deserializer::from_str(&text).into_iter().next();
+        documents.and_then(Result::ok).unwrap_or_else(|| {
+            eprintln!("no documents of {file}: {text}");
+            Vec::new()
+        })
     }
 
     /// Prefix, path and next hop of what is announced or in a table.
