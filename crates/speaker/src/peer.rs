@@ -381,7 +381,8 @@ impl Task {
                 self.session.handle(now, Input::Closed { connection });
             }
         }
-        // What is being opened goes to where it was.
+        // What was tried, or is being opened, was where it was.
+        self.dial_error = None;
         if self.dial.is_some() {
             self.connect();
         }
@@ -425,6 +426,7 @@ impl Task {
                     self.established = Some(connection);
                     self.epoch += 1;
                     self.is_ready_told = false;
+                    self.dial_error = None;
                     let established = Arc::new(self.went_up(&negotiated, connection, opens));
                     self.negotiated = Some(Arc::clone(&negotiated));
                     self.pending.push(PeerEvent::Up { epoch: self.epoch, negotiated, established });
@@ -600,7 +602,7 @@ impl Task {
         let now = match (state, &self.dial_error) {
             (State::OpenSent, _) => Some(format!("waiting for its OPEN{}", self.distance_hint())),
             (State::OpenConfirm, _) => Some("waiting for its KEEPALIVE".to_owned()),
-            (_, None) if self.missing_why().is_some() => self.missing_why(),
+            _ if self.missing_why().is_some() => self.missing_why(),
             (State::Idle, None) if last.is_some() => None,
             (_, Some(error)) => Some(error.clone()),
             (_, None) if self.setup.settings.transport.passive => {
