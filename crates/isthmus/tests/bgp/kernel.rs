@@ -148,8 +148,15 @@ fn routes_come_back_after_others_took_them_away_and_go_with_us() {
         },
     );
     assert!(!routes(&rig).contains("10.2.1.0/24"), "{}", routes(&rig));
+    let watched = rig.isthmus_stream("bgp summary --watch");
+    let conflict = "1 route(s) are not in the kernel, for example 10.2.1.0/24: another program's route";
+    rig.wait_ours("who watches hears of it", || watched.text(), |text| text.contains(conflict));
     rig.ip("route del 10.2.1.0/24 proto static");
     wait_all(&rig);
+    let end = "no route has this problem in the kernel any longer: another program's route";
+    rig.wait_ours("and of its end", || watched.text(), |text| text.contains(end));
+    assert_eq!(watched.text().matches(conflict).count(), 1, "{}", watched.text());
+    drop(watched);
     // As systemd-networkd does at its restart.
     rig.ip("route flush proto 99");
     rig.ip("-6 route flush proto 99");

@@ -132,6 +132,14 @@ impl Rig {
         run(&self.theirs, env!("CARGO_BIN_EXE_isthmus"), line)
     }
 
+    /// A command of ours while it prints what happens, on standard output or error.
+    pub(crate) fn isthmus_stream(&self, line: &str) -> Stream {
+        let file = self.directory.path().join(line.replace([' ', '/'], "-"));
+        let (out, mut asked) = (File::create(&file).unwrap(), self.command(env!("CARGO_BIN_EXE_isthmus")));
+        asked.args(line.split_whitespace()).stdin(Stdio::null()).stderr(out.try_clone().unwrap());
+        Stream { child: asked.stdout(out).spawn().unwrap(), file }
+    }
+
     /// FRR's shell, one command.
     pub(crate) fn vtysh(&self, line: &str) -> String {
         let directory = self.directory.path().join("frr");

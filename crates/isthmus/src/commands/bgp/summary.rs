@@ -9,6 +9,7 @@ use crate::{
 };
 use isthmus_speaker::{
     Client,
+    explain::proto::KernelProblem,
     gobgp::proto::{self, peer_state::AdminState, peer_state::SessionState},
 };
 use serde::Serialize;
@@ -28,7 +29,8 @@ const REMOVED: &str = "Removed";
 )]
 pub struct SummaryArgs {
     /// Goes on until interrupted, and looks every so many seconds: on a terminal one table that is kept current; else
-    /// the table whenever it is another, and with -o jsonl, csv or name the neighbours that are.
+    /// the table whenever it is another, and with -o jsonl, csv or name the neighbours that are. Why routes are not in
+    /// the kernel is told whenever it is another.
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, require_equals = true, default_missing_value = "1",
         value_parser = clap::value_parser!(u64).range(1..=3_600))]
     watch: Option<u64>,
@@ -46,25 +48,39 @@ pub(super) async fn run(args: &SummaryArgs, session: &mut Session) -> Result<Exi
         return watch(args, Duration::from_secs(seconds), session).await;
     }
     let mut client = args.speaker.client().await?;
-    let rows = ask(&mut client).await?;
+    let Seen { rows, problems } = ask(&mut client).await?;
     let is_well = rows.iter().all(Neighbor::is_well);
     if rows.is_empty() {
         session.tell(NOBODY);
     }
     neighbors().list(&mut *session.out, &args.output, rows)?;
-    for missing in client.kernel().await.map_err(refused)?.unwrap_or_default().problems {
-        let (routes, example, why) = (missing.routes, &missing.example, &missing.why);
-        session.tell(&format!("{routes} route(s) are not in the kernel, for example {example}: {why}"));
+    for problem in &problems {
+        session.tell(&sentence(problem));
     }
     Ok(if is_well { Exit::Yes } else { Exit::No })
 }
 
 const NOBODY: &str = "there are no neighbours: add one to the file ([[neighbors]]) and send SIGHUP, or use gobgp neighbor add ADDRESS as AS";
 
-async fn ask(client: &mut Client) -> Result<Vec<Neighbor>, Failure> {
+/// What a speaker says when it is asked once.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    rows: Vec<Neighbor>,
+    /// Why routes are not in the kernel.
+    problems: Vec<KernelProblem>,
+}
+
+async fn ask(client: &mut Client) -> Result<Seen, Failure> {
     let global = client.global().await.map_err(refused)?;
     let peers = client.peers(None).await.map_err(refused)?;
-    Ok(peers.iter().map(|peer| Neighbor::of(&global, peer)).collect())
+    let kernel = client.kernel().await.map_err(refused)?.unwrap_or_default();
+    let rows = peers.iter().map(|peer| Neighbor::of(&global, peer)).collect();
+    Ok(Seen { rows, problems: kernel.problems })
+}
+
+fn sentence(problem: &KernelProblem) -> String {
+    let KernelProblem { routes, example, why } = problem;
+    format!("{routes} route(s) are not in the kernel, for example {example}: {why}")
 }
 
 /// Looks again and again. A speaker that is there at first and then is not is waited for: it may be restarting.
@@ -84,7 +100,7 @@ async fn watch(args: &SummaryArgs, every: Duration, session: &mut Session) -> Re
     let mut signals = live::Signals::listen()?;
     loop {
         let asked = match ask(&mut client).await {
-            Ok(rows) => Ok(rows),
+            Ok(seen) => Ok(seen),
             Err(why) if why.exit() == Exit::Unreachable => Err(why),
             Err(why) => return Err(why),
         };
@@ -105,66 +121,56 @@ struct Shown<'a> {
     args: &'a SummaryArgs,
     /// The terminal; `None`: what comes is written one after the other.
     screen: Option<Screen>,
-    last: Option<Vec<Neighbor>>,
+    last: Option<Seen>,
     is_away: bool,
 }
 
 impl Shown<'_> {
-    fn take(&mut self, asked: Result<Vec<Neighbor>, Failure>, session: &mut Session) -> Result<(), Failure> {
-        let (rows, away) = match asked {
-            Ok(rows) => (rows, None),
+    fn take(&mut self, asked: Result<Seen, Failure>, session: &mut Session) -> Result<(), Failure> {
+        let (seen, away) = match asked {
+            Ok(seen) => (seen, None),
             Err(why) => (self.last.clone().unwrap_or_default(), Some(why.render())),
         };
         if self.screen.is_some() {
-            return self.draw(rows, away.as_deref(), session);
+            return self.draw(seen, away.as_deref(), session);
         }
         match &away {
             Some(why) if !self.is_away => session.tell(&format!("{}  it is tried again", why.trim_end())),
             _ => {}
         }
         self.is_away = away.is_some();
-        if away.is_none() { self.write(rows, session) } else { Ok(()) }
+        if away.is_none() { self.write(seen, session) } else { Ok(()) }
     }
 
     /// The whole terminal.
-    fn draw(
-        &mut self,
-        rows: Vec<Neighbor>,
-        away: Option<&str>,
-        session: &mut Session,
-    ) -> Result<(), Failure> {
-        let mut text = Vec::new();
-        let up = rows.iter().filter(|row| row.state == ESTABLISHED).count();
-        writeln!(text, "{up} of {} sessions are up   {}   Ctrl-C ends", rows.len(), live::clock(now_unix()))?;
-        writeln!(text, "{}", away.unwrap_or_default().trim_end())?;
-        if rows.is_empty() && away.is_none() {
-            writeln!(text, "{NOBODY}")?;
-        }
-        neighbors().list(&mut text, &self.args.output, rows.clone())?;
-        self.last = Some(rows);
+    fn draw(&mut self, seen: Seen, away: Option<&str>, session: &mut Session) -> Result<(), Failure> {
+        let text = page(&seen, away, &self.args.output)?;
+        self.last = Some(seen);
         if let Some(screen) = &mut self.screen {
-            screen.draw(&mut *session.out, &String::from_utf8_lossy(&text))?;
+            screen.draw(&mut *session.out, &text)?;
         }
         Ok(())
     }
 
     /// What is new, behind what was before.
-    fn write(&mut self, rows: Vec<Neighbor>, session: &mut Session) -> Result<(), Failure> {
-        let before = self.last.replace(rows.clone());
+    fn write(&mut self, seen: Seen, session: &mut Session) -> Result<(), Failure> {
+        let before = self.last.replace(seen.clone());
         let is_first = before.is_none();
         let before = before.unwrap_or_default();
-        let changed = changes(&before, &rows);
-        if changed.is_empty() && !is_first {
-            return Ok(());
+        let changed = changes(&before.rows, &seen.rows);
+        if !changed.is_empty() || is_first {
+            let is_table = matches!(self.args.output.output, Format::Table | Format::Wide);
+            let mut output = self.args.output.clone();
+            output.no_headers |= !is_first && !is_table;
+            if is_table && !is_first {
+                writeln!(session.out)?;
+            }
+            neighbors().list(&mut *session.out, &output, if is_table { seen.rows } else { changed })?;
+            session.out.flush()?;
         }
-        let is_table = matches!(self.args.output.output, Format::Table | Format::Wide);
-        let mut output = self.args.output.clone();
-        output.no_headers |= !is_first && !is_table;
-        if is_table && !is_first {
-            writeln!(session.out)?;
+        for text in changed_problems(&before.problems, &seen.problems) {
+            session.tell(&text);
         }
-        neighbors().list(&mut *session.out, &output, if is_table { rows } else { changed })?;
-        session.out.flush()?;
         Ok(())
     }
 
@@ -172,9 +178,33 @@ impl Shown<'_> {
     fn end(&mut self, session: &mut Session) -> Result<(), Failure> {
         let Some(screen) = self.screen.take() else { return Ok(()) };
         screen.close(&mut *session.out)?;
-        let rows = self.last.take().unwrap_or_default();
-        neighbors().list(&mut *session.out, &self.args.output, rows)
+        let Seen { rows, problems } = self.last.take().unwrap_or_default();
+        neighbors().list(&mut *session.out, &self.args.output, rows)?;
+        for problem in &problems {
+            session.tell(&sentence(problem));
+        }
+        Ok(())
     }
+}
+
+/// What fills a terminal. Problems stand above the table, which may be longer than the terminal.
+fn page(seen: &Seen, away: Option<&str>, output: &OutputArgs) -> Result<String, Failure> {
+    let mut text = Vec::new();
+    let Seen { rows, problems } = seen;
+    let up = rows.iter().filter(|row| row.state == ESTABLISHED).count();
+    writeln!(text, "{up} of {} sessions are up   {}   Ctrl-C ends", rows.len(), live::clock(now_unix()))?;
+    writeln!(text, "{}", away.unwrap_or_default().trim_end())?;
+    for problem in problems {
+        writeln!(text, "{}", sentence(problem))?;
+    }
+    if !problems.is_empty() {
+        writeln!(text)?;
+    }
+    if rows.is_empty() && away.is_none() {
+        writeln!(text, "{NOBODY}")?;
+    }
+    neighbors().list(&mut text, output, rows.clone())?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Neighbours that are others than before, also those that are gone. That time goes by is no change.
@@ -184,6 +214,15 @@ fn changes(before: &[Neighbor], now: &[Neighbor]) -> Vec<Neighbor> {
     let gone = before.iter().filter(|row| of(now, row.name()).is_none());
     let gone = gone.map(|row| Neighbor { state: REMOVED.to_owned(), why: String::new(), ..row.clone() });
     now.iter().filter(is_new).cloned().chain(gone).collect()
+}
+
+/// What is to be told of problems that are others than before, also of those that are gone.
+fn changed_problems(before: &[KernelProblem], now: &[KernelProblem]) -> Vec<String> {
+    let is_new = |problem: &&KernelProblem| !before.contains(problem);
+    let is_gone = |old: &&KernelProblem| now.iter().all(|problem| problem.why != old.why);
+    let gone = before.iter().filter(is_gone);
+    let gone = gone.map(|old| format!("no route has this problem in the kernel any longer: {}", old.why));
+    now.iter().filter(is_new).map(sentence).chain(gone).collect()
 }
 
 const ESTABLISHED: &str = "Established";
@@ -354,5 +393,34 @@ mod tests {
         let told: Vec<_> = told.iter().map(|row| (row.address.as_str(), row.state.as_str())).collect();
         assert_eq!(told, [("a", ESTABLISHED), ("d", "Idle"), ("c", REMOVED)]);
         assert!(changes(&now, &now).is_empty());
+    }
+
+    fn problem(routes: u64, why: &str) -> KernelProblem {
+        KernelProblem { routes, example: "10.2.0.0/24".to_owned(), why: why.to_owned() }
+    }
+
+    #[test]
+    fn a_problem_in_the_kernel_is_told_when_it_comes_changes_and_ends() {
+        let first = changed_problems(&[], &[problem(1, "full"), problem(2, "foreign")]);
+        let full = "1 route(s) are not in the kernel, for example 10.2.0.0/24: full";
+        assert!(first.len() == 2 && first[0] == full, "{first:?}");
+        let same = changed_problems(&[problem(1, "full")], &[problem(1, "full")]);
+        assert!(same.is_empty(), "{same:?}");
+        let before = [problem(1, "full"), problem(2, "foreign")];
+        let later = changed_problems(&before, &[problem(9, "full")]);
+        let told = [
+            "9 route(s) are not in the kernel, for example 10.2.0.0/24: full",
+            "no route has this problem in the kernel any longer: foreign",
+        ];
+        assert_eq!(later, told);
+    }
+
+    #[test]
+    fn a_terminal_shows_problems_above_the_table() {
+        let output = OutputArgs::default();
+        let seen = Seen { rows: vec![row("192.0.2.2", ESTABLISHED)], problems: vec![problem(1, "full")] };
+        let text = page(&seen, None, &output).unwrap();
+        let (problem, table) = (text.find("10.2.0.0/24: full"), text.find("LOCAL AS"));
+        assert!(problem.is_some() && problem < table, "{text}");
     }
 }
