@@ -88,6 +88,8 @@ pub struct Route {
     pub best: bool,
     /// It was refused.
     pub filtered: bool,
+    /// Its next hop leads nowhere.
+    pub unresolved: bool,
     /// Its sender is away.
     pub stale: bool,
     /// Its sender; `None`: it is the speaker's own.
@@ -362,6 +364,7 @@ fn route(prefix: &str, path: &proto::Path) -> Result<Route, Status> {
         prefix: prefix.to_owned(),
         best: path.best,
         filtered: path.filtered,
+        unresolved: path.is_nexthop_invalid,
         stale: path.stale,
         neighbor: Some(&path.neighbor_ip).filter(|ip| *ip != NOBODY).and_then(|ip| interface::read(ip)),
         external: path.is_from_external,

@@ -166,6 +166,8 @@ pub struct PathView {
     pub best: bool,
     /// It was refused.
     pub filtered: bool,
+    /// Its next hop leads nowhere.
+    pub unresolved: bool,
     /// Its sender is away, and it is kept nevertheless.
     pub stale: bool,
     /// It is gone: only in changes.

@@ -378,6 +378,8 @@ struct Row {
     prefix: String,
     best: bool,
     filtered: bool,
+    /// Its next hop leads nowhere.
+    unresolved: bool,
     stale: bool,
     /// A neighbour's address, or the interface that it is on; `null`: the speaker's own.
     from: Option<String>,
@@ -403,6 +405,7 @@ impl From<Route> for Row {
             prefix: route.prefix,
             best: route.best,
             filtered: route.filtered,
+            unresolved: route.unresolved,
             stale: route.stale,
             from: route.neighbor.map(interface::shown),
             external: route.external,
@@ -506,7 +509,12 @@ fn route_view() -> View<Row> {
 }
 
 fn mark(row: &Row) -> String {
-    let marks = [(row.best, "best"), (row.filtered, "refused"), (row.stale, "stale")];
+    let marks = [
+        (row.best, "best"),
+        (row.filtered, "refused"),
+        (row.unresolved, "unresolved next hop"),
+        (row.stale, "stale"),
+    ];
     marks.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect::<Vec<_>>().join(",")
 }
 

@@ -205,6 +205,17 @@ fn next_hops_beyond_a_router_are_resolved_and_what_leads_nowhere_is_told() {
     let why = rig.isthmus("bgp why 10.4.1.0/24");
     assert!(why.contains("excluded") && why.contains("no route to its next hop 10.97.0.1"), "{why}");
     assert!(!table().contains("10.4.1.0/24"));
+    // It is not taken for a path that was refused.
+    let sent = |more: &str| rig.isthmus(&format!("bgp routes 10.4.1.0/24 --from 10.99.0.2 {more}"));
+    let table_of = sent("--columns prefix,mark");
+    assert!(table_of.contains("unresolved next hop") && !table_of.contains("refused"), "{table_of}");
+    let document = sent("-o json");
+    assert!(
+        document.contains("\"unresolved\": true") && document.contains("\"filtered\": false"),
+        "{document}"
+    );
+    let why = rig.isthmus("bgp why 10.4.1.0/24 -o json");
+    assert!(why.contains("\"reason\": \"unresolved\"") && why.contains("\"unresolved\": true"), "{why}");
     rig.ip("route add 10.97.0.0/16 via 10.99.0.3");
     rig.wait_ours("it comes with a route to its next hop", table, |text| {
         text.contains("10.4.1.0/24 via 10.99.0.3 dev eth0")

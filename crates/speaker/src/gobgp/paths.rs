@@ -38,7 +38,7 @@ pub(super) fn show(view: &PathView, table: Table) -> api::Path {
         is_from_external: source.is_some_and(|source| source.external),
         neighbor_ip: source.map_or_else(|| "<nil>".to_owned(), |source| interface::shown(source.address)),
         uuid: view.uuid.map(|uuid| uuid.as_bytes().to_vec()).unwrap_or_default(),
-        is_nexthop_invalid: false,
+        is_nexthop_invalid: view.unresolved,
         identifier: if is_sent { 0 } else { view.path_id.0 },
         local_identifier: if is_sent { view.path_id.0 } else { 0 },
     }

@@ -7,7 +7,7 @@ use crate::{
 };
 use isthmus_bgp::{
     Family, Nlri, Prefix,
-    rib::{self, Change, PeerId, Staleness},
+    rib::{self, Change, Exclusion, PeerId, Staleness},
     session::PeerKind,
 };
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
@@ -151,6 +151,7 @@ impl Owner {
             received_at: best.map(|path| self.at(path.since)),
             best: false,
             filtered: false,
+            unresolved: false,
             stale: false,
             withdrawn: false,
             uuid: None,
@@ -168,7 +169,8 @@ impl Owner {
             received_at: Some(local.map_or_else(|| self.at(path.since), |local| local.since)),
             best: path.best,
             // By policy, or because our own AS or cluster is in it.
-            filtered: path.exclusion.is_some(),
+            filtered: path.exclusion.is_some_and(|why| why != Exclusion::Unresolved),
+            unresolved: path.exclusion == Some(Exclusion::Unresolved),
             stale: path.staleness != Staleness::Fresh,
             withdrawn: false,
             uuid: local.map(|local| local.name),
@@ -249,6 +251,7 @@ impl Owner {
             received_at: Some(std::time::SystemTime::now()),
             best: false,
             filtered: false,
+            unresolved: false,
             stale: false,
             withdrawn: true,
             uuid: None,

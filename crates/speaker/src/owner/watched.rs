@@ -29,6 +29,7 @@ impl Owner {
             received_at: Some(now),
             best: false,
             filtered: false,
+            unresolved: false,
             stale: false,
             withdrawn: attributes.is_none(),
             uuid: None,
