@@ -261,17 +261,18 @@ impl Builder<'_> {
         self.import(peer, "listed", listed, actions);
     }
 
-    /// What is announced. Towards nodes also what came from outside, because they trust our policy.
+    /// What is announced: blocks, and else what is listed. What came from outside is no exception towards nodes: unless told
+    /// otherwise they would refuse it (see [`Self::import_from`]), and have the routers outside as neighbours themselves.
     fn export_to(&mut self, peer: &stream::BgpPeer) {
         let actions = Actions { community: self.communities(peer), ..accept() };
         let is_node = !peer.node.is_empty();
         let local = || Conditions { route_type: Some(RouteType::Local), ..Conditions::default() };
         if !self.bgp.announce_endpoints {
-            self.export(peer, "containers", Some(singles(&self.ranges.own)), local(), reject());
+            self.export(peer, "containers", singles(&self.ranges.own), local(), reject());
         }
         if is_node || peer.export_blocks {
             let own = within(&self.ranges.own);
-            self.export(peer, "blocks", Some(own), local(), actions.clone());
+            self.export(peer, "blocks", own, local(), actions.clone());
         }
         if is_node {
             // Nodes tell of their blocks themselves, and nobody carries for others. But where an AS has reflectors, only they
@@ -283,23 +284,22 @@ impl Builder<'_> {
             ] {
                 let conditions = Conditions { route_type: Some(kind), ..Conditions::default() };
                 let carried = if carried { actions.clone() } else { reject() };
-                self.export(peer, what, Some(within(&self.ranges.pools)), conditions, carried);
+                self.export(peer, what, within(&self.ranges.pools), conditions, carried);
             }
-            for (kind, next_hop) in
-                [(RouteType::External, Some(NextHopAction::Own)), (RouteType::Internal, None)]
-            {
-                let conditions = Conditions { route_type: Some(kind), ..Conditions::default() };
-                self.export(peer, "", None, conditions, Actions { next_hop, ..actions.clone() });
-            }
-        } else {
-            let listed = self.listed(peer, &peer.export);
-            self.export(peer, "export", Some(listed), Conditions::default(), actions);
         }
+        let listed = self.listed(peer, &peer.export);
+        if is_node {
+            // A node need not have a way to the router outside that said it.
+            let external = Conditions { route_type: Some(RouteType::External), ..Conditions::default() };
+            let own = Actions { next_hop: Some(NextHopAction::Own), ..actions.clone() };
+            self.export(peer, "export from outside", listed.clone(), external, own);
+        }
+        self.export(peer, "export", listed, Conditions::default(), actions);
     }
 
     fn import(&mut self, peer: &stream::BgpPeer, what: &str, ranges: Vec<PrefixRange>, actions: Actions) {
         if !ranges.is_empty() {
-            let statement = self.statement(peer, what, Some(ranges), Conditions::default(), actions);
+            let statement = self.statement(peer, what, ranges, Conditions::default(), actions);
             self.import.push(statement);
         }
     }
@@ -308,11 +308,11 @@ impl Builder<'_> {
         &mut self,
         peer: &stream::BgpPeer,
         what: &str,
-        ranges: Option<Vec<PrefixRange>>,
+        ranges: Vec<PrefixRange>,
         conditions: Conditions,
         actions: Actions,
     ) {
-        if ranges.as_ref().is_none_or(|ranges| !ranges.is_empty()) {
+        if !ranges.is_empty() {
             let statement = self.statement(peer, what, ranges, conditions, actions);
             self.export.push(statement);
         }
@@ -322,16 +322,14 @@ impl Builder<'_> {
         &mut self,
         peer: &stream::BgpPeer,
         what: &str,
-        ranges: Option<Vec<PrefixRange>>,
+        ranges: Vec<PrefixRange>,
         conditions: Conditions,
         actions: Actions,
     ) -> Statement {
         let matches = |set: String| SetMatch { set, option: MatchOption::Any };
         let set = format!("{} {what}", peer.name);
-        let prefix = ranges.map(|ranges| {
-            self.policy.sets.prefixes.insert(set.clone(), ranges);
-            matches(set.clone())
-        });
+        self.policy.sets.prefixes.insert(set.clone(), ranges);
+        let prefix = Some(matches(set.clone()));
         let conditions = Conditions { prefix, neighbor: Some(matches(peer.name.clone())), ..conditions };
         Statement { name: set, conditions, actions }
     }

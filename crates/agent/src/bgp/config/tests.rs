@@ -147,8 +147,35 @@ fn only_our_blocks_are_announced_and_only_where_asked() {
         "that of another node"
     );
     assert!(is_announced(node(), "192.168.0.0/26", None));
-    assert!(is_announced(node(), "10.0.0.0/8", Some(("172.16.18.1", true))), "nodes hear of the outside");
     assert!(!is_announced(node(), "192.168.0.64/26", Some(("172.16.18.1", true))));
+}
+
+#[test]
+fn what_a_node_would_refuse_is_not_sent_to_it() {
+    let (prefix, tor) = ("10.0.0.0/8", Some(("172.16.18.1", true)));
+    let list = vec![PrefixMatch { cidr: prefix.to_owned(), len_min: 0, len_max: 0 }];
+    let (exporting, importing) =
+        (BgpPeer { export: list.clone(), ..node() }, BgpPeer { import: list, ..node() });
+    for (told, believed, goes) in [(node(), node(), false), (exporting, importing, true)] {
+        assert_eq!(is_announced(told.clone(), prefix, tor), goes, "{told:?}");
+        assert_eq!(is_taken("never", believed.clone(), prefix), goes, "{believed:?}");
+        assert!(!is_announced(told, "11.0.0.0/8", tor), "it is not listed");
+    }
+}
+
+#[test]
+fn what_is_listed_from_outside_goes_to_nodes_with_us_as_next_hop() {
+    let list = vec![PrefixMatch { cidr: "10.0.0.0/8".to_owned(), len_min: 0, len_max: 0 }];
+    let peer = BgpPeer { export: list, ..node() };
+    let wanted = wanted_of(&view("never", vec![peer]));
+    let statements =
+        &wanted.config.policy.policies.iter().find(|one| one.name == "export").unwrap().statements;
+    let next_hops: Vec<_> = statements
+        .iter()
+        .filter(|one| one.name.contains(" export"))
+        .map(|one| (one.conditions.route_type, one.actions.next_hop))
+        .collect();
+    assert_eq!(next_hops, [(Some(RouteType::External), Some(NextHopAction::Own)), (None, None)]);
 }
 
 #[test]
@@ -182,7 +209,7 @@ fn only_reflectors_tell_of_blocks_of_others() {
     ] {
         let carried = is_announced_by(bgp.clone(), peer.clone(), "192.168.0.64/26", source);
         assert_eq!(carried, expected, "{bgp:?} {peer:?} {source:?}");
-        assert!(is_announced_by(bgp, peer, "10.0.0.0/8", outside), "what is no block goes to all nodes");
+        assert!(!is_announced_by(bgp, peer, "10.0.0.0/8", outside), "what is no block goes to no node");
     }
 }
 
