@@ -729,3 +729,6 @@ fn shown_state(state: State) -> SessionState {
         State::Established => SessionState::Established,
     }
 }
+
+#[cfg(test)]
+mod tests;
