@@ -17,6 +17,7 @@ use config::{Local, Wanted};
 use ipnet::IpNet;
 use isthmus_speaker::{
     Config, Handle, KernelRoutes, KernelStatus, Options, Prefix,
+    change::Change,
     handle::Withdrawal,
     view::{PeerView, SessionState},
 };
@@ -29,6 +30,7 @@ use std::{
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
+    time::{sleep, timeout},
 };
 
 /// Name of the speaker's socket in the run directory.
@@ -39,6 +41,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const DOWN_MAX: Duration = Duration::from_secs(30);
 /// Pause after the speaker could not start.
 const START_PAUSE: Duration = Duration::from_secs(5);
+/// How long neighbours may take to go when there shall be no speaker any longer; then it ends with those that are left.
+const GOODBYE_MAX: Duration = Duration::from_secs(5);
+/// How often is looked whether they are gone.
+const GOODBYE_LOOK: Duration = Duration::from_millis(10);
 /// Where problems are told.
 const PLACE: &str = "bgp";
 
@@ -93,7 +99,7 @@ pub(crate) async fn keep(agent: Arc<Agent>, mut stop: oneshot::Receiver<()>) {
         keeper.look().await;
         tokio::select! {
             () = keeper.agent.bgp.changed.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = sleep(LOOK_EVERY) => {}
             _ = &mut stop => break,
         }
     }
@@ -123,7 +129,7 @@ impl Keeper {
         let Some(wanted) = wanted else {
             if let Some(running) = self.running.take() {
                 tracing::info!("the node has no BGP speaker any longer");
-                running.say_goodbye().await;
+                running.say_goodbye(GOODBYE_MAX).await;
             }
             self.restarted = false;
             for place in [PLACE, START_PLACE] {
@@ -275,17 +281,32 @@ impl Running {
         drop(self.life.await);
     }
 
-    /// Ends it for good: neighbours are told, and kernel routes go.
-    async fn say_goodbye(self) {
+    /// Ends it for good: neighbours are told, and kernel routes go. It ends after `longest` also where somebody is left, who
+    /// then hears what is said when a speaker stops.
+    async fn say_goodbye(self, longest: Duration) {
+        if timeout(longest, self.part()).await.is_err() {
+            tracing::warn!("the BGP speaker ends before all its neighbours are gone");
+        }
+        self.end().await;
+    }
+
+    /// Parts from all neighbours.
+    async fn part(&self) {
         let mut config = self.wanted.config.clone();
         config.neighbors.clear();
         config.dynamic_neighbors.clear();
         drop(self.reloads.send(config).await);
         // The owner takes reloads and questions in any order.
-        while self.handle.peers(None, false).await.is_ok_and(|peers| !peers.is_empty()) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        while let Ok(left) = self.handle.peers(None, false).await
+            && !left.is_empty()
+        {
+            for peer in left {
+                // Whom somebody added through the API a reload lets stay. It is refused where the reload was quicker, and for
+                // who came by itself.
+                drop(self.handle.change(Change::RemoveNeighbor(peer.address)).await);
+            }
+            sleep(GOODBYE_LOOK).await;
         }
-        self.end().await;
     }
 }
 
