@@ -8,8 +8,10 @@
 //! ```
 //!
 //! While the owner takes no events, nothing is read: TCP slows the neighbour down. UPDATEs are sent by credit: the owner
-//! gives one batch when the task says that it is ready, and the task is ready again when little is left of it.
+//! gives one batch when the task says that it is ready, and the task is ready again when little is left of it. A small batch
+//! the owner writes itself where nothing else waits ([`Shortcut`]).
 
+mod connection;
 mod link;
 mod outlet;
 
@@ -24,6 +26,8 @@ use crate::{
     unnumbered::Location,
     view::{AdminState, Agreement, PeerStatus, SessionState},
 };
+use connection::Piece;
+pub(crate) use connection::{Shortcut, Written};
 use futures::{FutureExt, future::BoxFuture};
 use isthmus_bgp::{
     Asn, SessionConfig, bfd,
@@ -34,7 +38,7 @@ use isthmus_bgp::{
     },
     wire::{RouteRefresh, ShutdownText, Update},
 };
-use link::{LinkEvent, Links, Piece, READ_BYTES_MAX};
+use link::{LinkEvent, Links, READ_BYTES_MAX};
 pub(crate) use outlet::Outlet;
 use outlet::Room;
 use std::{
@@ -75,7 +79,7 @@ pub(crate) struct FromPeer {
 #[derive(Debug)]
 pub(crate) enum PeerEvent {
     /// It is established, for this many-th time.
-    Up { epoch: u64, negotiated: Arc<Negotiated>, established: Arc<Established> },
+    Up { epoch: u64, negotiated: Arc<Negotiated>, established: Arc<Established>, shortcut: Shortcut },
     /// It is gone.
     Down(Box<Down>),
     /// The neighbour's routes changed.
@@ -417,6 +421,10 @@ impl Task {
     }
 
     fn outputs(&mut self) {
+        // Nothing may come behind our last word.
+        if let Some(connection) = self.established.filter(|_| self.session.state() != State::Established) {
+            self.links.end_updates(connection);
+        }
         while let Some(output) = self.session.poll_output() {
             match output {
                 Output::Connect => self.connect(),
@@ -429,7 +437,9 @@ impl Task {
                     self.dial_error = None;
                     let established = Arc::new(self.went_up(&negotiated, connection, opens));
                     self.negotiated = Some(Arc::clone(&negotiated));
-                    self.pending.push(PeerEvent::Up { epoch: self.epoch, negotiated, established });
+                    let shortcut = self.links.take_updates(connection);
+                    let epoch = self.epoch;
+                    self.pending.push(PeerEvent::Up { epoch, negotiated, established, shortcut });
                 }
                 Output::Down(down) => {
                     self.established = None;
@@ -709,7 +719,7 @@ async fn bfd_changed(bfd: &mut Option<Watched>) {
 }
 
 /// Messages in a row, each with its length in bytes 16 and 17 (RFC 4271 section 4.1).
-fn count_messages(mut bytes: &[u8]) -> u64 {
+pub(crate) fn count_messages(mut bytes: &[u8]) -> u64 {
     let mut count = 0;
     while let Some(&[high, low]) = bytes.get(16..18) {
         count += 1;

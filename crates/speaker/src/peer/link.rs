@@ -1,64 +1,26 @@
-//! TCP connections of one neighbour, read and written by one task.
+//! The TCP connections of one neighbour, served by its task.
 
+use super::connection::{Connection, Piece, Shortcut};
 use isthmus_bgp::session::ConnectionId;
-use socket2::SockRef;
 use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
-    mem::MaybeUninit,
-    net::{Shutdown, SocketAddr},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
-use tokio::{
-    io::{AsyncRead as _, ReadBuf},
-    net::TcpStream,
-    time::Instant,
-};
+use tokio::{net::TcpStream, time::Instant};
 
 /// Bytes that are read at once.
 pub(super) const READ_BYTES_MAX: usize = 64 << 10;
-/// Pieces that are written at once.
-const PIECES_MAX: usize = 64;
 /// How long a connection that we end waits for the neighbour to read our last message and end it too.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Something to write.
-#[derive(Debug)]
-pub(super) enum Piece {
-    /// For this neighbour alone.
-    Own(Vec<u8>),
-    /// Shared with others.
-    Shared(Arc<[u8]>),
-}
-
-impl AsRef<[u8]> for Piece {
-    fn as_ref(&self) -> &[u8] {
-        match self {
-            Self::Own(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
-        }
-    }
-}
-
-/// One connection.
+/// A connection and its end.
 #[derive(Debug)]
 struct Link {
     id: ConnectionId,
-    stream: TcpStream,
-    pieces: VecDeque<Piece>,
-    /// How much of the first piece is written.
-    written: usize,
-    queued_bytes: usize,
-    /// Since when nothing could be written.
-    stalled_since: Option<Instant>,
+    connection: Connection,
     /// What is left is written, and then it ends.
     closing: Option<Instant>,
     is_shut: bool,
-    /// Nothing can be written any longer. The neighbour's last word may wait to be read all the same.
-    is_broken: bool,
 }
 
 /// What happened on a connection.
@@ -80,17 +42,11 @@ pub(super) struct Links {
 
 impl Links {
     pub(super) fn add(&mut self, id: ConnectionId, stream: TcpStream) {
-        self.links.push(Link {
-            id,
-            stream,
-            pieces: VecDeque::new(),
-            written: 0,
-            queued_bytes: 0,
-            stalled_since: None,
-            closing: None,
-            is_shut: false,
-            is_broken: false,
-        });
+        self.links.push(Link { id, connection: Connection::new(stream), closing: None, is_shut: false });
+    }
+
+    fn find(&self, id: ConnectionId) -> Option<&Connection> {
+        self.links.iter().find(|link| link.id == id).map(|link| &link.connection)
     }
 
     /// Whether there is none, not even one that ends.
@@ -110,25 +66,31 @@ impl Links {
 
     /// Queues bytes to be written.
     pub(super) fn send(&mut self, id: ConnectionId, piece: Piece) {
-        if let Some(link) = self.links.iter_mut().find(|link| link.id == id && !link.is_broken) {
-            if link.pieces.is_empty() {
-                link.stalled_since = Some(Instant::now());
-            }
-            link.queued_bytes += piece.as_ref().len();
-            link.pieces.push_back(piece);
+        if let Some(connection) = self.find(id) {
+            connection.lock().queue(piece);
+        }
+    }
+
+    /// Lets UPDATEs to a connection in past the task.
+    pub(super) fn take_updates(&self, id: ConnectionId) -> Shortcut {
+        self.find(id).map(Connection::take_updates).unwrap_or_default()
+    }
+
+    /// No UPDATE comes in past the task any longer.
+    pub(super) fn end_updates(&self, id: ConnectionId) {
+        if let Some(connection) = self.find(id) {
+            connection.lock().end_updates();
         }
     }
 
     /// Bytes that wait on a connection.
     pub(super) fn queued_bytes(&self, id: ConnectionId) -> usize {
-        self.links.iter().find(|link| link.id == id).map_or(0, |link| link.queued_bytes)
+        self.find(id).map_or(0, |connection| connection.lock().queued_bytes())
     }
 
     /// Our port and the neighbour's; 0 where the connection is gone.
     pub(super) fn ports(&self, id: ConnectionId) -> (u16, u16) {
-        let stream = self.links.iter().find(|link| link.id == id).map(|link| &link.stream);
-        let port = |address: io::Result<SocketAddr>| address.map_or(0, |address| address.port());
-        stream.map_or((0, 0), |stream| (port(stream.local_addr()), port(stream.peer_addr())))
+        self.find(id).map_or((0, 0), |connection| connection.lock().ports())
     }
 
     /// Ends a connection once what is queued is written.
@@ -141,7 +103,7 @@ impl Links {
     /// Drops a connection at once, with what is queued: the kernel does not keep that for a neighbour that takes nothing.
     pub(super) fn reset(&mut self, id: ConnectionId) {
         if let Some(index) = self.links.iter().position(|link| link.id == id) {
-            self.links.remove(index).discard();
+            self.links.remove(index).connection.lock().discard();
         }
     }
 
@@ -159,8 +121,9 @@ impl Links {
     pub(super) fn sweep(&mut self, now: Instant) {
         self.links.retain(|link| {
             let is_over = link.closing.is_some_and(|until| until <= now);
-            if is_over && !link.pieces.is_empty() {
-                link.discard();
+            let wire = link.connection.lock();
+            if is_over && !wire.is_flushed() {
+                wire.discard();
             }
             !is_over
         });
@@ -168,16 +131,13 @@ impl Links {
 
     /// Since when the neighbour takes nothing of what is to be written.
     pub(super) fn stalled_since(&self, id: ConnectionId) -> Option<Instant> {
-        self.links.iter().find(|link| link.id == id).and_then(|link| link.stalled_since)
+        self.find(id).and_then(|connection| connection.lock().stalled_since())
     }
 
     /// Connections on which something waits to be read.
     pub(super) fn unread(&self) -> Vec<ConnectionId> {
-        let waits = |link: &&Link| {
-            let mut first = [MaybeUninit::uninit()];
-            SockRef::from(&link.stream).peek(&mut first).is_ok_and(|bytes| bytes > 0)
-        };
-        self.links.iter().filter(waits).map(|link| link.id).collect()
+        let unread = self.links.iter().filter(|link| link.connection.lock().is_unread());
+        unread.map(|link| link.id).collect()
     }
 
     /// The next event. What is read is in `buffer`; nothing is read while `may_read` is false, except to see the end of
@@ -190,24 +150,33 @@ impl Links {
     ) -> Poll<LinkEvent> {
         let mut index = 0;
         while let Some(link) = self.links.get_mut(index) {
-            match link.poll_write(cx) {
+            let mut wire = link.connection.lock();
+            match wire.poll_write(cx) {
                 Poll::Ready(Ok(())) => return Poll::Ready(LinkEvent::Wrote),
-                Poll::Ready(Err(_)) => link.break_off(),
+                Poll::Ready(Err(_)) => wire.break_off(),
+                Poll::Pending if wire.is_flushed() && !wire.is_broken() => {
+                    if link.closing.is_some() && !link.is_shut {
+                        link.is_shut = true;
+                        wire.shut();
+                    }
+                }
                 Poll::Pending => {}
             }
             if !may_read && link.closing.is_none() {
                 index += 1;
                 continue;
             }
-            match link.poll_read(cx, buffer) {
+            match wire.poll_read(cx, buffer) {
                 // Whatever comes after our last word is thrown away; look again at once.
                 Poll::Ready(Ok(bytes)) if bytes > 0 && link.closing.is_some() => {}
                 Poll::Ready(Ok(bytes)) if bytes > 0 => {
                     return Poll::Ready(LinkEvent::Read(link.id, bytes));
                 }
-                Poll::Ready(_) => return self.forget(index),
-                Poll::Pending if link.is_broken => return self.forget(index),
-                Poll::Pending => index += 1,
+                Poll::Pending if !wire.is_broken() => index += 1,
+                _ => {
+                    drop(wire);
+                    return self.forget(index);
+                }
             }
         }
         Poll::Pending
@@ -219,75 +188,12 @@ impl Links {
     }
 }
 
-impl Link {
-    /// What is in the kernel to be sent goes when this is dropped.
-    fn discard(&self) {
-        // Where it fails the connection is broken already.
-        let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
-    }
-
-    /// Unlike `try_read` it takes less than the buffer holds as the word that there is no more, and saves a system call.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
-
-    /// Nothing is written any longer.
-    fn break_off(&mut self) {
-        self.is_broken = true;
-        self.pieces.clear();
-        (self.written, self.queued_bytes, self.stalled_since) = (0, 0, None);
-    }
-
-    /// Ready when something was written, or the connection broke.
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.pieces.is_empty() {
-            if self.closing.is_some() && !self.is_shut && !self.is_broken {
-                self.is_shut = true;
-                // An error means that it is gone already, which reading finds too.
-                let _ = SockRef::from(&self.stream).shutdown(Shutdown::Write);
-            }
-            return Poll::Pending;
-        }
-        loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            let skip = self.written;
-            let slices = self.pieces.iter().take(PIECES_MAX).enumerate().map(|(index, piece)| {
-                let bytes = piece.as_ref();
-                IoSlice::new(if index == 0 { bytes.get(skip..).unwrap_or_default() } else { bytes })
-            });
-            let slices: Vec<IoSlice<'_>> = slices.collect();
-            match self.stream.try_write_vectored(&slices) {
-                Err(why) if why.kind() == io::ErrorKind::WouldBlock => {}
-                Err(why) => return Poll::Ready(Err(why)),
-                Ok(bytes) => {
-                    self.wrote(bytes);
-                    return Poll::Ready(Ok(()));
-                }
-            }
-        }
-    }
-
-    fn wrote(&mut self, bytes: usize) {
-        self.queued_bytes = self.queued_bytes.saturating_sub(bytes);
-        self.written += bytes;
-        while let Some(first) = self.pieces.front() {
-            let length = first.as_ref().len();
-            if self.written < length {
-                break;
-            }
-            self.written -= length;
-            self.pieces.pop_front();
-        }
-        self.stalled_since = (!self.pieces.is_empty()).then(Instant::now);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::future::poll_fn;
+    use crate::peer::connection::Written;
+    use socket2::SockRef;
+    use std::{future::poll_fn, io, sync::Arc};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -404,6 +310,65 @@ mod tests {
             assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
             assert!(heard.len() < more_than_fits);
         }
+    }
+
+    fn messages(length: usize) -> Vec<Arc<[u8]>> {
+        vec![vec![5; length].into()]
+    }
+
+    #[tokio::test]
+    async fn updates_go_out_past_the_task_only_where_nothing_else_waits() {
+        let (mut links, mut far) = pair().await;
+        let shortcut = links.take_updates(ONE);
+        let mut heard = [0; 3];
+        assert_eq!(shortcut.write(&messages(2)), Written::All);
+        links.send(ONE, Piece::Own(vec![7]));
+        assert_eq!(shortcut.write(&messages(2)), Written::Nothing, "not before what waits");
+        assert!(matches!(next(&mut links, true, &mut []).await, LinkEvent::Wrote));
+        timeout(SOON, far.read_exact(&mut heard)).await.unwrap().unwrap();
+        assert_eq!(heard, [5, 5, 7]);
+        links.end_updates(ONE);
+        assert_eq!(shortcut.write(&messages(2)), Written::Nothing, "not behind our last word");
+    }
+
+    #[tokio::test]
+    async fn what_a_neighbour_does_not_take_at_once_is_left_to_the_task() {
+        let (mut links, mut far) = pair().await;
+        let more_than_fits = 64 << 20;
+        assert_eq!(links.take_updates(ONE).write(&messages(more_than_fits)), Written::Queued);
+        assert!(links.queued_bytes(ONE) > 0 && links.stalled_since(ONE).is_some());
+        let reading = tokio::spawn(async move {
+            let mut all = vec![0; more_than_fits];
+            far.read_exact(&mut all).await.unwrap();
+            all
+        });
+        while links.queued_bytes(ONE) > 0 {
+            assert!(matches!(next(&mut links, true, &mut []).await, LinkEvent::Wrote));
+        }
+        let all = timeout(SOON, reading).await.unwrap().unwrap();
+        assert!(all.iter().all(|byte| *byte == 5));
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_though_others_may_write_to_it() {
+        let (mut links, far) = pair().await;
+        let shortcut = links.take_updates(ONE);
+        links.abort_all();
+        assert_eq!(shortcut.write(&messages(2)), Written::Nothing);
+        assert_eq!(end(far).await.0.unwrap(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_broke_under_others_is_found_broken_by_the_task() {
+        let (mut links, far) = pair().await;
+        let shortcut = links.take_updates(ONE);
+        SockRef::from(&far).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(far);
+        // The reset is on its way: one of these finds it.
+        while shortcut.write(&messages(2)) == Written::All {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(next(&mut links, true, &mut [0; 8]).await, LinkEvent::Closed(ONE)));
     }
 
     #[tokio::test]

@@ -34,6 +34,27 @@ async fn routes_go_over_and_go_away_with_the_session() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn updates_are_counted_alike_on_both_sides() {
+    let one = Speaker::start(&text(29, 1, 2, "")).await;
+    let two = Speaker::start(&text(29, 2, 1, "")).await;
+    one.wait_up().await;
+    let updates = |counts: &Option<proto::Message>| counts.as_ref().map_or(0, |counts| counts.update);
+    // One after the other, so that nothing else waits to be written.
+    for n in 1..=20 {
+        one.announce(&format!("10.1.{n}.0/24")).await;
+        two.wait_routes("the route comes", n).await;
+    }
+    let of_two = two.peer().await.state.unwrap().messages.unwrap();
+    assert!(updates(&of_two.received) >= 20);
+    one.wait_peer("as many were sent", |state| {
+        state.messages.as_ref().is_some_and(|of_one| updates(&of_one.sent) == updates(&of_two.received))
+    })
+    .await;
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn too_many_prefixes_end_the_session_until_somebody_enables_it() {
     let limit = "[[neighbors.afi-safis]]\n[neighbors.afi-safis.config]\nafi-safi-name = \"ipv4-unicast\"\n\
         [neighbors.afi-safis.prefix-limit.config]\nmax-prefixes = 2\n";
