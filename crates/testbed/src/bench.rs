@@ -31,10 +31,10 @@ const LAB: lab::Place = lab::Place { run: RUN, prefix: PREFIX };
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchArgs {
     /// How often everything is measured.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 9, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Milliseconds of one measurement.
-    #[arg(long, default_value_t = 700)]
+    #[arg(long, default_value_t = 400)]
     time_ms: u64,
     /// Subjects to measure, `limit` always; all if none is named.
     #[arg(long, value_delimiter = ',')]

@@ -17,8 +17,12 @@ use std::{
 const CONTAINERS: &str = "isb-scale-";
 /// Callers of the plugin at once.
 const CALLERS: usize = 16;
-/// For how long the agent's idle CPU time is taken.
-const IDLE: Duration = Duration::from_secs(10);
+/// For how long the agent's idle CPU time is taken: as long as lies between two looks at all that a node has.
+const IDLE: Duration = Duration::from_secs(30);
+/// Connections that a node without traffic may still track: other measurements leave many, which the agent sweeps.
+const CONNECTIONS_IDLE_MAX: u64 = 1_000;
+/// Longest time until they are forgotten.
+const SWEPT: Duration = Duration::from_mins(3);
 /// Longest time that the agent may take to be back.
 const BACK: Duration = Duration::from_mins(1);
 /// Largest resident memory of an agent with 1,000 endpoints, in MiB.
@@ -49,6 +53,10 @@ pub(super) fn measure(lab: &mut Lab, node: &Crowded, endpoints: usize) -> anyhow
         with_all == before + endpoints as u64,
         "the agent says {with_all} endpoints where {before} and {endpoints} new ones must be"
     );
+    wait::until("the connections of other measurements to be forgotten", SWEPT, || {
+        let connections = node.agent.status()?.connections;
+        Ok::<_, anyhow::Error>((connections <= CONNECTIONS_IDLE_MAX).then_some(()))
+    })?;
     let idle = idle_percent(&node.process)?;
     let memory = resident_mib(&node.process)?;
     let (process, restart) = restart(lab, node, with_all)?;
