@@ -58,8 +58,8 @@ pub(crate) struct StationSetup {
 
 /// Why a connection is no more.
 enum Ended {
-    /// The task is to end.
-    Stopped,
+    /// The task is to end, with this reason for the station.
+    Stopped(u16),
     /// Something went wrong.
     Broken(String),
 }
@@ -153,13 +153,20 @@ impl Connection<'_> {
             Err(ended) => return ended,
         };
         let telling = Telling::new(greeting);
-        match (Connection { setup, writer, telling }).tell(reader).await {
+        let mut connection = Connection { setup, writer, telling };
+        let ended = match connection.tell(reader).await {
             Ok(never) => match never {},
             Err(ended) => ended,
+        };
+        if let Ended::Stopped(reason) = ended {
+            connection.telling.end(reason);
+            // One that takes nothing any longer hears the end of the connection.
+            let _ = timeout(GOODBYE, connection.writer.write_all(&connection.telling.out)).await;
         }
+        ended
     }
 
-    async fn tell(mut self, mut reader: OwnedReadHalf) -> Result<std::convert::Infallible, Ended> {
+    async fn tell(&mut self, mut reader: OwnedReadHalf) -> Result<std::convert::Infallible, Ended> {
         let settings = self.setup.settings.clone();
         let has_best = settings.policy.has_best();
         let name = settings.sys_name.unwrap_or_else(host_name);
@@ -186,12 +193,7 @@ impl Connection<'_> {
                 answer = &mut page => Woken::Page(answer),
             };
             match woken {
-                Woken::Stop(reason) => {
-                    self.telling.end(reason);
-                    // One that takes nothing any longer hears the end of the connection.
-                    let _ = timeout(GOODBYE, self.writer.write_all(&self.telling.out)).await;
-                    return Err(Ended::Stopped);
-                }
+                Woken::Stop(reason) => return Err(Ended::Stopped(reason)),
                 Woken::Closed(why) => return Err(Ended::Broken(why)),
                 Woken::Report => {
                     let counts: Counts = ask(self.setup, StationRequest::Counts).await?;
@@ -223,19 +225,20 @@ impl Connection<'_> {
 
     /// Writes what is to be told. A station may take its time, but must take something now and then.
     async fn write(&mut self) -> Result<(), Ended> {
-        let mut rest = self.telling.out.as_slice();
-        while !rest.is_empty() {
+        let mut written = 0;
+        while let Some(rest) = self.telling.out.get(written..).filter(|rest| !rest.is_empty()) {
             let wrote = tokio::select! {
                 biased;
-                // In the middle of a message nothing else can be said.
-                _ = &mut self.setup.stop => return Err(Ended::Stopped),
+                reason = &mut self.setup.stop => {
+                    self.telling.give_up(written);
+                    return Err(Ended::Stopped(reason.unwrap_or_default()));
+                }
                 wrote = timeout(STALL, self.writer.write(rest)) => wrote,
             };
             let Ok(wrote) = wrote else {
                 return Err(Ended::Broken(format!("it took nothing for {} s", STALL.as_secs())));
             };
-            let wrote = wrote.map_err(|why| Ended::Broken(why.to_string()))?;
-            rest = rest.get(wrote..).unwrap_or_default();
+            written += wrote.map_err(|why| Ended::Broken(why.to_string()))?;
         }
         let (messages, bytes) = (self.telling.messages, self.telling.out.len() as u64);
         self.telling.messages = 0;
@@ -255,9 +258,12 @@ async fn ask<T>(
 ) -> Result<T, Ended> {
     tokio::select! {
         biased;
-        _ = &mut setup.stop => Err(Ended::Stopped),
-        // Refused is who is no longer configured.
-        answer = setup.speaker.station(setup.key, request) => answer.map_err(|_gone| Ended::Stopped),
+        reason = &mut setup.stop => Err(Ended::Stopped(reason.unwrap_or_default())),
+        answer = setup.speaker.station(setup.key, request) => match answer {
+            Ok(answer) => Ok(answer),
+            // Refused is who is no longer configured, and the word to stop is on its way.
+            Err(_gone) => Err(Ended::Stopped((&mut setup.stop).await.unwrap_or_default())),
+        },
     }
 }
 

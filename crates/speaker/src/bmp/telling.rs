@@ -74,6 +74,19 @@ impl Telling {
         }));
     }
 
+    /// Takes back what is still to be written but for the rest of the message of which the station has a part already: what
+    /// is said next follows it.
+    pub(super) fn give_up(&mut self, written: usize) {
+        let mut end = 0;
+        while end < written
+            && let Some(bytes) = self.out.get(end..).and_then(message_bytes)
+        {
+            end += bytes;
+        }
+        self.out.truncate(end);
+        self.out.drain(..written.min(end));
+    }
+
     /// Why no more is said (RFC 7854 section 4.5).
     pub(super) fn end(&mut self, reason: u16) {
         self.put(&Message::Termination(vec![Information::reason(reason)]));
@@ -196,6 +209,12 @@ impl Telling {
             at: since_1970(at),
         }
     }
+}
+
+/// How long the first of some messages is (RFC 7854 section 4.1).
+fn message_bytes(messages: &[u8]) -> Option<usize> {
+    let length = messages.get(1..5)?.try_into().ok()?;
+    usize::try_from(u32::from_be_bytes(length)).ok().filter(|bytes| *bytes > 0)
 }
 
 /// AS paths are written with numbers of four bytes, however the neighbour wrote them (RFC 7854 section 4.2, flag A).

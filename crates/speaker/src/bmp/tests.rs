@@ -87,3 +87,36 @@ fn what_no_usual_message_holds_has_a_longer_one_and_what_none_holds_is_gone() {
     let read = decode_update(&heard[0].1[HEADER_BYTES..], &context()).unwrap();
     assert_eq!((read.announced.len(), read.withdrawn.len()), (0, 1));
 }
+
+#[test]
+fn what_is_said_in_the_middle_of_a_message_comes_behind_it() {
+    let greeting = Greeting { asn: Asn(65_001), router_id: RouterId(1), started_at: UNIX_EPOCH };
+    let all = {
+        let mut telling = Telling::new(greeting);
+        telling.begin("n", "d", true);
+        telling.out
+    };
+    for written in 0..=all.len() {
+        let mut telling = Telling::new(greeting);
+        telling.begin("n", "d", true);
+        telling.give_up(written);
+        telling.end(4);
+        let heard = [&all[..written], &telling.out].concat();
+        let (mut rest, mut messages) = (heard.as_slice(), Vec::new());
+        while let Some((message, bytes)) = decode(rest).unwrap() {
+            rest = &rest[bytes..];
+            messages.push(message);
+        }
+        assert!(rest.is_empty() && matches!(messages.last(), Some(Message::Termination(_))), "{written}");
+        // No more than what was begun.
+        let first = decode(&all).unwrap().map(|(_, bytes)| bytes).unwrap();
+        let begun = if written == 0 {
+            0
+        } else if written <= first {
+            1
+        } else {
+            2
+        };
+        assert_eq!(messages.len(), begun + 1, "{written}");
+    }
+}

@@ -17,7 +17,12 @@ use isthmus_speaker::{
 };
 use neighbor::{Neighbor, open_of, prefixes};
 use station::{Heard, Mood, Routes, Station};
-use std::{collections::BTreeMap, future::Future, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    net::{IpAddr, TcpListener},
+    time::Duration,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     task::JoinHandle,
@@ -354,6 +359,43 @@ async fn a_slow_station_ends_up_with_what_is_there() {
     .await;
     speaker.wait_equal("the slow one", &station).await;
     speaker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_station_that_is_behind_hears_why_no_more_is_said() {
+    let station = Station::on(TcpListener::bind("127.0.0.1:0").unwrap(), Mood::Stuck);
+    let speaker = Speaker::start(77, &told(&station, ALL)).await;
+    let neighbor = speaker.neighbor(2, false).await;
+    let mut mark = 0;
+    loop {
+        let before = speaker.handle.stations().await.unwrap()[0].status.messages;
+        for nlri in prefixes(V4, 0x0200, 2_000, 0) {
+            mark += 1;
+            neighbor.announce(vec![nlri], mark).await;
+        }
+        if !takes_more(&speaker, before).await {
+            break;
+        }
+        assert!(mark < 1_000_000, "there is room for everything on the way");
+    }
+    speaker.reloads.send(config(77, "")).await.unwrap();
+    wait("it is removed", || async { speaker.handle.stations().await.unwrap().is_empty().then_some(()) })
+        .await;
+    station.be(Mood::Quick);
+    let heard = wait_heard("it is told so", &station, |heard| heard.ended.is_some()).await;
+    assert_eq!(heard.ended.unwrap(), [0, 4]);
+    speaker.stop().await;
+}
+
+/// Whether the only station takes more than so many messages within a while.
+async fn takes_more(speaker: &Speaker, messages: u64) -> bool {
+    for _ in 0..25 {
+        if speaker.handle.stations().await.unwrap()[0].status.messages > messages {
+            return true;
+        }
+        sleep(LOOK_AGAIN).await;
+    }
+    false
 }
 
 #[tokio::test(flavor = "multi_thread")]
