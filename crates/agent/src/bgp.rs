@@ -19,7 +19,7 @@ use isthmus_speaker::{
     Config, Handle, KernelRoutes, KernelStatus, Options, Prefix,
     change::Change,
     handle::Withdrawal,
-    view::{PeerView, SessionState},
+    view::{PeerView, SessionState, StationView},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,6 +60,7 @@ pub(crate) struct Bgp {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) sessions: Vec<Session>,
+    pub(crate) stations: Vec<StationView>,
     pub(crate) kernel: Option<KernelStatus>,
 }
 
@@ -202,6 +203,7 @@ impl Keeper {
         let mut seen = Seen::default();
         if let Some(running) = &self.running {
             seen.kernel = running.handle.kernel();
+            seen.stations = running.handle.stations().await.unwrap_or_default();
             let peers = running.handle.peers(None, false).await.unwrap_or_default();
             for peer in peers {
                 let name = running.name_of(peer.address);

@@ -1,6 +1,7 @@
 //! What Prometheus reads. Names as in the design: `isthmus_` first, base units, `_total` for counters.
 
 use crate::{agent::Agent, locks::lock};
+use isthmus_speaker::view::StationView;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -10,7 +11,7 @@ use prometheus_client::{
         histogram::{Histogram, exponential_buckets},
         info::Info,
     },
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 use std::{
     sync::{Mutex, atomic::Ordering},
@@ -59,6 +60,49 @@ struct RouteLabels {
     state: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StationLabels {
+    station: String,
+}
+
+/// What is counted of monitoring stations (BMP). They come through the API of the agent's speaker.
+#[derive(Debug, Default)]
+struct StationMetrics {
+    up: Family<StationLabels, Gauge>,
+    messages: Family<StationLabels, Counter>,
+    bytes: Family<StationLabels, Counter>,
+    losses: Family<StationLabels, Counter>,
+    left_out: Family<StationLabels, Counter>,
+}
+
+impl StationMetrics {
+    fn register(&self, registry: &mut Registry) {
+        registry.register("bgp_station_up", "Whether a monitoring station is being told", self.up.clone());
+        let messages = "Messages that a monitoring station was sent";
+        registry.register("bgp_station_messages", messages, self.messages.clone());
+        let bytes = "What a monitoring station was sent";
+        registry.register_with_unit("bgp_station", bytes, Unit::Bytes, self.bytes.clone());
+        let losses = "Connections to a monitoring station that were lost";
+        registry.register("bgp_station_losses", losses, self.losses.clone());
+        let left_out = "Routes that a monitoring station was not told: no message holds them";
+        registry.register("bgp_station_routes_left_out", left_out, self.left_out.clone());
+    }
+
+    fn collect(&self, stations: &[StationView]) {
+        self.up.clear();
+        let counters = [&self.messages, &self.bytes, &self.losses, &self.left_out];
+        counters.into_iter().for_each(Family::clear);
+        for StationView { address, status, .. } in stations {
+            let labels = StationLabels { station: address.to_string() };
+            self.up.get_or_create(&labels).set(i64::from(status.is_up));
+            let values = [status.messages, status.bytes, status.losses, status.left_out];
+            for (counter, value) in counters.into_iter().zip(values) {
+                counter.get_or_create(&labels).inner().store(value, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// The agent's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -69,6 +113,7 @@ pub(crate) struct Metrics {
     sessions: Family<PeerLabels, Gauge>,
     routes: Family<RouteLabels, Gauge>,
     kernel_routes: Family<StateLabels, Gauge>,
+    stations: StationMetrics,
     endpoints: Gauge,
     connections: Gauge,
     rules: Gauge,
@@ -93,6 +138,7 @@ impl Metrics {
             sessions: Family::default(),
             routes: Family::default(),
             kernel_routes: Family::default(),
+            stations: StationMetrics::default(),
             endpoints: Gauge::default(),
             connections: Gauge::default(),
             rules: Gauge::default(),
@@ -123,6 +169,7 @@ impl Metrics {
         );
         registry.register("bgp_routes", "Routes that a neighbour sent", self.routes.clone());
         registry.register("bgp_kernel_routes", "Routes of BGP in the kernel", self.kernel_routes.clone());
+        self.stations.register(&mut registry);
         registry.register("endpoints", "Endpoints on this node", self.endpoints.clone());
         registry.register("connections", "Connections tracked", self.connections.clone());
         registry.register("policy_rules", "Rules loaded", self.rules.clone());
@@ -206,6 +253,7 @@ impl Metrics {
         self.sessions.clear();
         self.routes.clear();
         self.kernel_routes.clear();
+        self.stations.collect(&seen.stations);
         for session in seen.sessions {
             let labels = PeerLabels { peer: session.peer.clone() };
             self.sessions.get_or_create(&labels).set(i64::from(session.is_up));
@@ -221,5 +269,43 @@ impl Metrics {
                 self.kernel_routes.get_or_create(&StateLabels { state }).set(routes as i64);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use isthmus_speaker::{config::StationSettings, view::StationStatus};
+
+    fn station(last: u8, messages: u64) -> StationView {
+        let settings = StationSettings {
+            policy: isthmus_speaker::config::MonitoringPolicy::PrePolicy,
+            statistics: None,
+            sys_name: None,
+            sys_descr: None,
+        };
+        let status =
+            StationStatus { is_up: true, messages, bytes: 512, losses: 2, ..StationStatus::default() };
+        StationView { address: ([192, 0, 2, last], 11_019).into(), settings, status }
+    }
+
+    #[test]
+    fn stations_are_counted_for_as_long_as_they_are_there() {
+        let (mut registry, metrics) = (Registry::with_prefix("isthmus"), StationMetrics::default());
+        metrics.register(&mut registry);
+        metrics.collect(&[station(1, 7), station(2, 8)]);
+        metrics.collect(&[station(2, 9)]);
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "isthmus_bgp_station_up{station=\"192.0.2.2:11019\"} 1",
+            "isthmus_bgp_station_messages_total{station=\"192.0.2.2:11019\"} 9",
+            "isthmus_bgp_station_bytes_total{station=\"192.0.2.2:11019\"} 512",
+            "isthmus_bgp_station_losses_total{station=\"192.0.2.2:11019\"} 2",
+            "isthmus_bgp_station_routes_left_out_total{station=\"192.0.2.2:11019\"} 0",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+        }
+        assert!(!text.contains("192.0.2.1:"), "{text}");
     }
 }

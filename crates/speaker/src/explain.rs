@@ -160,6 +160,8 @@ fn show_station(view: StationView) -> proto::Station {
         why: status.why,
         messages: status.messages,
         bytes: status.bytes,
+        losses: status.losses,
+        left_out: status.left_out,
     }
 }
 

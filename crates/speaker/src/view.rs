@@ -309,6 +309,10 @@ pub struct StationStatus {
     pub messages: u64,
     /// Bytes to it, since the speaker has it.
     pub bytes: u64,
+    /// How often its connection was lost, since the speaker has it.
+    pub losses: u64,
+    /// Routes that it was not told, because no message holds them, since the speaker has it.
+    pub left_out: u64,
 }
 
 /// Something that happened.

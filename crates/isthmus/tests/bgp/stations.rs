@@ -76,6 +76,8 @@ fn stations_come_and_go_through_the_stock_client_and_the_file() {
     // A station that dies is told all anew when it is back.
     station.be(Mood::Leaving);
     wait("it is back", &|heard| heard.connections == 2 && routes(heard) == 10 && best(heard) == 10);
+    let shown = rig.isthmus("bgp bmp -o json");
+    assert!(shown.contains("\"losses\": 1") && shown.contains("\"left_out\": 0"), "{shown}");
     bird.control("disable ten");
     wait("routes go", &|heard| routes(heard) == 0 && best(heard) == 0);
     bird.control("enable ten");

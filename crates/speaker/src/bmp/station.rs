@@ -90,6 +90,7 @@ pub(crate) async fn run(mut setup: StationSetup) {
                 let Ended::Broken(why) = ended else { return };
                 // The speaker ends: then nobody needs to know.
                 let _ = setup.speaker.station_end(setup.key).await;
+                setup.status.send_modify(|status| status.losses += 1);
                 tracing::warn!(station = %address, %why, "monitoring station lost");
                 if since.elapsed() >= SETTLED {
                     failures = 0;
@@ -240,12 +241,14 @@ impl Connection<'_> {
             };
             written += wrote.map_err(|why| Ended::Broken(why.to_string()))?;
         }
-        let (messages, bytes) = (self.telling.messages, self.telling.out.len() as u64);
-        self.telling.messages = 0;
+        let bytes = self.telling.out.len() as u64;
+        let messages = std::mem::take(&mut self.telling.messages);
+        let left_out = std::mem::take(&mut self.telling.left_out);
         self.telling.out.clear();
         self.setup.status.send_modify(|status| {
             status.messages += messages;
             status.bytes += bytes;
+            status.left_out += left_out;
         });
         Ok(())
     }

@@ -33,6 +33,8 @@ pub(super) struct Telling {
     pub(super) out: Vec<u8>,
     /// Messages that were put into it.
     pub(super) messages: u64,
+    /// Routes that no message holds.
+    pub(super) left_out: u64,
 }
 
 /// Routes that one message may have: they came together.
@@ -40,7 +42,7 @@ type Together = (Arc<Attributes>, Vec<Nlri>);
 
 impl Telling {
     pub(super) fn new(greeting: Greeting) -> Self {
-        Self { greeting, peers: BTreeMap::new(), out: Vec::new(), messages: 0 }
+        Self { greeting, peers: BTreeMap::new(), out: Vec::new(), messages: 0, left_out: 0 }
     }
 
     /// Says who we are (RFC 7854 section 4.3), and that Loc-RIB is there where the station hears of it.
@@ -166,6 +168,7 @@ impl Telling {
             if let Err(why) = announce(&attributes, family, add_path, &nlri, &mut updates) {
                 tracing::warn!(routes = nlri.len(), first = %nlri.first().map(|nlri| nlri.prefix.to_string()).unwrap_or_default(),
                     %why, "a monitoring station is not told of routes: no message holds them");
+                self.left_out += nlri.len() as u64;
                 withdrawn.extend(nlri);
                 continue;
             }

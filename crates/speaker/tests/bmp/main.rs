@@ -419,6 +419,7 @@ async fn a_station_that_comes_back_is_told_all_anew() {
     assert_eq!(heard.sessions[&speaker.address(2)].ends[0], [V4, V6]);
     let views = speaker.handle.stations().await.unwrap();
     assert!(views[0].status.is_up && views[0].status.down_at.is_some() && views[0].status.messages > 0);
+    assert_eq!((views[0].status.losses, views[0].status.left_out), (1, 0));
     speaker.stop().await;
 }
 

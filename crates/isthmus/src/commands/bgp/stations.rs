@@ -24,6 +24,10 @@ struct Station {
     statistics_seconds: u32,
     messages: u64,
     bytes: u64,
+    /// Connections that were lost.
+    losses: u64,
+    /// Routes that no message holds.
+    left_out: u64,
     why: String,
 }
 
@@ -39,6 +43,8 @@ impl From<proto::Station> for Station {
             statistics_seconds: station.statistics_seconds,
             messages: station.messages,
             bytes: station.bytes,
+            losses: station.losses,
+            left_out: station.left_out,
             why: station.why,
         }
     }
@@ -81,6 +87,8 @@ fn view() -> View<Station> {
                 seconds => format!("{seconds}s"),
             }),
             Column::wide("BYTES", |row| row.bytes.to_string()),
+            Column::wide("LOSSES", |row| row.losses.to_string()),
+            Column::wide("LEFT OUT", |row| row.left_out.to_string()),
         ],
         name: |row| row.address.clone(),
     }
