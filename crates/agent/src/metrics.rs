@@ -280,6 +280,7 @@ mod tests {
     fn station(last: u8, messages: u64) -> StationView {
         let settings = StationSettings {
             policy: isthmus_speaker::config::MonitoringPolicy::PrePolicy,
+            sent: isthmus_speaker::config::SentPolicy::None,
             statistics: None,
             sys_name: None,
             sys_descr: None,

@@ -37,7 +37,7 @@ pub use policy::{
     MedAction, NextHopAction, OriginWord, PolicyDefinition, PrefixRange, Prepend, RoutePolicy, RouteType,
     SetMatch, Statement,
 };
-pub use stations::{MonitoringPolicy, StationSettings};
+pub use stations::{MonitoringPolicy, SentPolicy, StationSettings};
 
 use crate::interface;
 use check::Checker;

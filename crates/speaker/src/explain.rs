@@ -162,6 +162,7 @@ fn show_station(view: StationView) -> proto::Station {
         bytes: status.bytes,
         losses: status.losses,
         left_out: status.left_out,
+        adj_rib_out: settings.sent.word().to_owned(),
     }
 }
 

@@ -123,6 +123,7 @@ impl Router {
         if let Some(group) = self.groups.get_mut(group.0).and_then(Option::as_mut) {
             group.members.push(id);
         }
+        self.monitors.touch_sent(&[id], &(0..self.table.end()));
         if let Some(peer) = self.peer_mut(id) {
             peer.group = Some(group);
             peer.feed = Feed::CatchingUp { lacks, knows: knows.clone(), from: 0, ends };
@@ -221,6 +222,7 @@ impl Router {
         let seen = group.cursor;
         while group.cursor < self.log.end() {
             let (segments, touched) = self.flush_batch(&mut group, seen);
+            self.monitors.touch_sent(&group.members, &touched.iter().copied());
             for member in &group.members {
                 if let Some(peer) = self.peers.get_mut(member.index()).and_then(Option::as_mut) {
                     hand(peer, *member, &group, &self.table, (&segments, &touched));

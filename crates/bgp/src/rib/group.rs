@@ -106,6 +106,29 @@ impl Group {
         self.sent_paths.get(&number).map_or(&[], Vec::as_slice)
     }
 
+    /// Paths of a destination that a member was told, each with its number.
+    pub(super) fn told_paths<'s>(&self, number: u32, slot: &'s Slot, member: PeerId) -> Vec<(&'s Path, u16)> {
+        let own = Source::from(member);
+        let sent = self.sent(number);
+        let best = slot.best().filter(|best| best.source == sent && sent != own).map(|best| (best, 0));
+        let numbered = self.sent_paths(number).iter().filter(|sent| sent.source != own);
+        let numbered = numbered.filter_map(|sent| {
+            let path = slot.paths.as_slice().iter().find(|path| path.local_id == sent.local_id)?;
+            Some((path, sent.local_id))
+        });
+        best.into_iter().chain(numbered).collect()
+    }
+
+    /// Paths of a destination that a member would be told if nothing were held back, each with its number.
+    pub(super) fn offered_paths<'s>(&self, slot: &'s Slot, member: PeerId) -> Vec<(&'s Path, u16)> {
+        let own = Source::from(member);
+        let is_numbered = self.key.encode.add_path.contains(slot.prefix.family());
+        let usable = slot.paths.as_slice().iter().filter(|path| path.exclusion.is_none());
+        let numbered = usable.filter(|_| is_numbered).map(|path| (path, path.local_id));
+        let best = slot.best().filter(|_| !is_numbered).map(|path| (path, 0));
+        best.into_iter().chain(numbered).filter(|(path, _)| path.source != own).collect()
+    }
+
     /// Whether a member was told of this destination.
     pub(super) fn told(&self, number: u32, member: PeerId) -> bool {
         let own = Source::from(member);

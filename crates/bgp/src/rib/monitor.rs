@@ -1,13 +1,15 @@
 //! What monitors know of the routes (RFC 7854), and what each must hear next.
 //!
-//! A monitor watches some tables: of a peer what came, of that what policy left, and what is used. Of each it is told all
-//! once, destination by destination, and then what changed. Nothing is queued for it: a change only marks its destination,
+//! A monitor watches some tables: of a peer what came, of that what policy left, what it may be told and what it is told;
+//! and what is used. Of each it is told all once, destination by destination, and then what changed. Nothing is queued for it: a change only marks its destination,
 //! and the monitor hears of the state in which it finds it (RFC 7854 section 5 allows to leave out what lay between). So
 //! one that is slow holds a few bits for each destination, however often routes change, and in the end knows exactly what
 //! is there.
 
 use super::{
-    Bits, PeerId, Router, Source,
+    Bits, Interner, PeerId, Router, Source,
+    export::Exporter,
+    group::Group,
     table::{Slot, Table},
 };
 use crate::{
@@ -39,6 +41,26 @@ pub enum RibView {
     Accepted(PeerId),
     /// The best paths: Loc-RIB (RFC 9069).
     Best,
+    /// What a peer may be told, whatever the export policy says: its Adj-RIB-Out before policy (RFC 8671), not dressed for it.
+    Offered(PeerId),
+    /// What it was told, or will be once it has taken what waits for it: its Adj-RIB-Out after policy.
+    Sent(PeerId),
+}
+
+impl RibView {
+    /// Whose table it is.
+    pub fn peer(self) -> Option<PeerId> {
+        match self {
+            Self::Received(peer) | Self::Accepted(peer) | Self::Offered(peer) | Self::Sent(peer) => {
+                Some(peer)
+            }
+            Self::Best => None,
+        }
+    }
+
+    fn is_out(self) -> bool {
+        matches!(self, Self::Offered(_) | Self::Sent(_))
+    }
 }
 
 /// A route that a monitor hears of.
@@ -119,6 +141,19 @@ impl Monitors {
         }
     }
 
+    /// Notes that members of a group are told of destinations anew.
+    pub(super) fn touch_sent(&mut self, members: &[PeerId], numbers: &(impl Iterator<Item = u32> + Clone)) {
+        let watched = |monitor: &&mut Monitor| monitor.ledgers.keys().any(|view| view.is_out());
+        for monitor in self.monitors.values_mut().filter(watched) {
+            for view in members.iter().flat_map(|peer| [RibView::Offered(*peer), RibView::Sent(*peer)]) {
+                if let Some(ledger) = monitor.ledgers.get_mut(&view) {
+                    numbers.clone().for_each(|number| ledger.lacks.insert(number));
+                    monitor.stirred.insert(view);
+                }
+            }
+        }
+    }
+
     /// Destinations of which some monitor knows a route: they keep their number until it heard that it is gone.
     pub(super) fn reported(&self) -> Bits {
         let mut reported = Bits::default();
@@ -132,8 +167,9 @@ impl Monitors {
     /// Stops all watching of a peer.
     pub(super) fn forget(&mut self, peer: PeerId) {
         for monitor in self.monitors.values_mut() {
-            monitor.close(RibView::Received(peer));
-            monitor.close(RibView::Accepted(peer));
+            for view in [RibView::Received, RibView::Accepted, RibView::Offered, RibView::Sent] {
+                monitor.close(view(peer));
+            }
         }
     }
 }
@@ -191,7 +227,7 @@ impl Router {
     /// known after a look that nothing did. `None` means that it knows all; ask again after each input. Takes time for at
     /// most some thousand destinations.
     pub fn poll_news(&mut self, id: MonitorId) -> Option<News> {
-        let Self { monitors, table, peers, .. } = self;
+        let Self { monitors, table, peers, groups, interner, config, .. } = self;
         let monitor = monitors.monitors.get_mut(&id)?;
         let view = monitor.next_view()?;
         monitor.turn = Some(view);
@@ -200,16 +236,23 @@ impl Router {
             return None;
         };
         let mut news = News { view, withdrawn: Vec::new(), announced: Vec::new(), is_complete: false };
+        let peer = view.peer().and_then(|peer| peers.get(peer.index())?.as_ref());
+        let group = peer.and_then(|peer| groups.get(peer.group?.0)?.as_ref());
         let is_empty = match view {
-            RibView::Received(peer) | RibView::Accepted(peer) => peers
-                .get(peer.index())
-                .and_then(Option::as_ref)
-                .is_none_or(|peer| peer.counts.iter().all(|counts| counts.received == 0)),
+            RibView::Received(_) | RibView::Accepted(_) => {
+                peer.is_none_or(|peer| peer.counts.iter().all(|counts| counts.received == 0))
+            }
+            RibView::Offered(_) | RibView::Sent(_) => group.is_none(),
             RibView::Best => false,
         };
+        let out = group.filter(|_| view.is_out()).map(|group| {
+            let client_to_client = config.client_to_client;
+            (group, Exporter { key: &group.key, policy: &*group.policy, peers, client_to_client })
+        });
+        let mut reader = Reader { view, out, interner };
         if ledger.first_round.is_some() {
-            ledger.go_first_round(table, if is_empty { table.end() } else { 0 }, &mut news);
-        } else if !ledger.go_on(table, &mut news) {
+            ledger.go_first_round(table, if is_empty { table.end() } else { 0 }, (&mut reader, &mut news));
+        } else if !ledger.go_on(table, (&mut reader, &mut news)) {
             monitor.stirred.remove(&view);
         }
         Some(news)
@@ -218,12 +261,12 @@ impl Router {
 
 impl Ledger {
     /// Tells of the next destinations of the first round, those below `skip` left out.
-    fn go_first_round(&mut self, table: &Table, skip: u32, news: &mut News) {
+    fn go_first_round(&mut self, table: &Table, skip: u32, (reader, news): (&mut Reader<'_>, &mut News)) {
         let mut number = self.first_round.unwrap_or_default().max(skip);
         for _ in 0..LOOKS_MAX {
             let Some(slot) = table.slot(number).filter(|_| news.has_room()) else { break };
             self.lacks.remove(number);
-            self.tell(number, slot, news);
+            self.tell(number, slot, (&mut *reader, &mut *news));
             number += 1;
         }
         news.is_complete = number >= table.end();
@@ -231,7 +274,7 @@ impl Ledger {
     }
 
     /// Tells of destinations that changed; says whether there may be more.
-    fn go_on(&mut self, table: &Table, news: &mut News) -> bool {
+    fn go_on(&mut self, table: &Table, (reader, news): (&mut Reader<'_>, &mut News)) -> bool {
         for _ in 0..LOOKS_MAX {
             if !news.has_room() {
                 return true;
@@ -247,17 +290,17 @@ impl Ledger {
             self.lacks.remove(number);
             self.from = number + 1;
             if let Some(slot) = table.slot(number) {
-                self.tell(number, slot, news);
+                self.tell(number, slot, (&mut *reader, &mut *news));
             }
         }
         true
     }
 
     /// Tells what there is of a destination, and what of it is there no longer.
-    fn tell(&mut self, number: u32, slot: &Slot, news: &mut News) {
+    fn tell(&mut self, number: u32, slot: &Slot, (reader, news): (&mut Reader<'_>, &mut News)) {
         let mut gone: BTreeSet<PathId> = self.known(number).collect();
         let before = news.announced.len();
-        news.announced.extend(routes(news.view, slot));
+        reader.read(number, slot, &mut news.announced);
         for route in news.announced.get(before..).unwrap_or_default() {
             let path_id = route.nlri.path_id;
             gone.remove(&path_id);
@@ -289,14 +332,49 @@ impl News {
     }
 }
 
+/// Reads a table.
+struct Reader<'a> {
+    view: RibView,
+    /// Who decides what the peer is told.
+    out: Option<(&'a Group, Exporter<'a>)>,
+    interner: &'a mut Interner,
+}
+
+impl Reader<'_> {
+    /// What the table has of a destination.
+    fn read(&mut self, number: u32, slot: &Slot, into: &mut Vec<Reported>) {
+        let (RibView::Offered(peer) | RibView::Sent(peer)) = self.view else {
+            return into.extend(routes(self.view, slot));
+        };
+        let Some((group, exporter)) = &self.out else { return };
+        let is_sent = self.view == RibView::Sent(peer);
+        let paths =
+            if is_sent { group.told_paths(number, slot, peer) } else { group.offered_paths(slot, peer) };
+        for (path, local_id) in paths {
+            let attributes = if is_sent {
+                let admitted = exporter.admit(&slot.prefix, path);
+                let dressed = admitted.and_then(|admitted| {
+                    exporter.dress(path, admitted.changed.as_deref(), slot.prefix.family())
+                });
+                // Routes that look alike are told together.
+                dressed.map(|dressed| self.interner.intern(Arc::new(dressed)))
+            } else {
+                exporter.withheld(&slot.prefix, path).is_none().then(|| Arc::clone(&path.attributes))
+            };
+            into.extend(attributes.map(|attributes| Reported {
+                nlri: slot.nlri(local_id),
+                attributes,
+                since: Duration::from_secs(path.since.into()),
+            }));
+        }
+    }
+}
+
 /// What a table has of a destination.
 fn routes(view: RibView, slot: &Slot) -> impl Iterator<Item = Reported> {
     let best = slot.best().filter(|_| view == RibView::Best);
     let best = best.map(|path| (PathId(0), &path.attributes, path.since));
-    let source = match view {
-        RibView::Received(peer) | RibView::Accepted(peer) => Some(Source::from(peer)),
-        RibView::Best => None,
-    };
+    let source = view.peer().map(Source::from);
     let own = slot.paths.as_slice().iter().filter(move |path| Some(path.source) == source);
     let own = own.filter_map(move |path| match view {
         RibView::Received(_) => Some((path.path_id, path.received(), path.since)),

@@ -154,23 +154,12 @@ impl Router {
             peers: &self.peers,
             client_to_client: self.config.client_to_client,
         };
-        let own = Source::from(id);
         let mut told = Vec::new();
-        let mut tell = |slot: &Slot, path: &Path, local_id: u16| {
-            let Some(admitted) = exporter.admit(&slot.prefix, path) else { return };
-            let dressed = exporter.dress(path, admitted.changed.as_deref(), slot.prefix.family());
-            told.extend(dressed.map(|attributes| (slot.nlri(local_id), attributes)));
-        };
         for (number, slot) in self.table.iter() {
-            let sent = group.sent(number);
-            if let Some(best) = slot.best().filter(|best| best.source == sent && sent != own) {
-                tell(slot, best, 0);
-            }
-            for sent in group.sent_paths(number).iter().filter(|sent| sent.source != own) {
-                let path = slot.paths.as_slice().iter().find(|path| path.local_id == sent.local_id);
-                if let Some(path) = path {
-                    tell(slot, path, sent.local_id);
-                }
+            for (path, local_id) in group.told_paths(number, slot, id) {
+                let Some(admitted) = exporter.admit(&slot.prefix, path) else { continue };
+                let dressed = exporter.dress(path, admitted.changed.as_deref(), slot.prefix.family());
+                told.extend(dressed.map(|attributes| (slot.nlri(local_id), attributes)));
             }
         }
         told

@@ -108,14 +108,14 @@ impl Telling {
 
     fn down(&mut self, key: PeerKey, reason: DownReason, now: SystemTime) {
         if let Some(session) = self.peers.remove(&key) {
-            self.put(&Message::PeerDown { peer: of_peer(&session, false, now), reason });
+            self.put(&Message::PeerDown { peer: of_peer(&session, Direction::In, false, now), reason });
         }
     }
 
     fn up(&mut self, key: PeerKey, session: PeerSession) {
         let established = &session.established;
         self.put(&Message::PeerUp(PeerUp {
-            peer: of_peer(&session, false, established.at),
+            peer: of_peer(&session, Direction::In, false, established.at),
             local_address: session.negotiated.local_address,
             local_port: established.local_port,
             remote_port: established.remote_port,
@@ -137,7 +137,7 @@ impl Telling {
                 .extend(families.map(|(family, count)| Statistic::AdjRibInOf(family.afi_safi(), *count)));
             // The counter goes around.
             statistics.push(Statistic::TreatedAsWithdraw(of_one.treated_as_withdraw as u32));
-            let peer = of_peer(session, false, now);
+            let peer = of_peer(session, Direction::In, false, now);
             self.put(&Message::StatisticsReport { peer, statistics });
         }
         if has_best {
@@ -151,11 +151,17 @@ impl Telling {
     /// Routes that changed. Those that came together are put together; withdrawals and End-of-RIB have the time of now.
     fn news(&mut self, key: Option<PeerKey>, news: News, now: SystemTime) {
         let session = key.and_then(|key| self.peers.get(&key)).cloned();
+        let is_out = matches!(news.view, RibView::Offered(_) | RibView::Sent(_));
+        let direction = if is_out { Direction::Out } else { Direction::In };
+        let post_policy = matches!(news.view, RibView::Accepted(_) | RibView::Sent(_));
         let header = |telling: &Self, at| match &session {
-            Some(session) => of_peer(session, matches!(news.view, RibView::Accepted(_)), at),
+            Some(session) => of_peer(session, direction, post_policy, at),
             None => telling.loc_rib(at),
         };
         let (add_path, families) = match (&session, news.view) {
+            (Some(PeerSession { negotiated, .. }), _) if is_out => {
+                (negotiated.add_path_send, negotiated.families)
+            }
             (Some(session), _) => (session.negotiated.add_path_receive, session.negotiated.families),
             (None, RibView::Best) => (FamilySet::NONE, Family::ALL.into_iter().collect()),
             // Of a session that the station does not know; the owner tells of none.
@@ -221,13 +227,13 @@ fn message_bytes(messages: &[u8]) -> Option<usize> {
 }
 
 /// AS paths are written with numbers of four bytes, however the neighbour wrote them (RFC 7854 section 4.2, flag A).
-fn of_peer(session: &PeerSession, post_policy: bool, at: SystemTime) -> PeerHeader {
+fn of_peer(session: &PeerSession, direction: Direction, post_policy: bool, at: SystemTime) -> PeerHeader {
     let negotiated = &session.negotiated;
     PeerHeader {
         table: Table::Peer {
             scope: Scope::Global,
             address: negotiated.peer_address,
-            direction: Direction::In,
+            direction,
             post_policy,
             two_byte_as: false,
         },

@@ -3,7 +3,7 @@
 //! Key names and defaults are facts of GoBGP's file format (docs/sources/configuration.md there). A key that is not in
 //! these tables is a fault; one that is [`Support::Later`] is read, checked, and told in a warning.
 
-use super::MonitoringPolicy;
+use super::{MonitoringPolicy, SentPolicy, stations::SENT_KEY};
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug)]
@@ -290,6 +290,7 @@ const BMP_SERVER: &[Key] = &[
     key("address", Kind::Address),
     key("port", Kind::Number(0, 65_535)),
     key("route-monitoring-policy", Kind::Word(MonitoringPolicy::WORDS)),
+    key(SENT_KEY, Kind::Word(SentPolicy::WORDS)),
     key("statistics-timeout", Kind::Seconds(0, 65_535)),
     later_if_set("route-mirroring-enabled", Kind::Flag, "is not done yet: messages are not mirrored"),
     key("sys-name", Kind::Text),

@@ -9,11 +9,16 @@ const STATIONS_MAX: usize = 32;
 /// GoBGP's least time between reports.
 const STATISTICS_MIN: Duration = Duration::from_secs(15);
 
+/// Ours, not GoBGP's.
+pub(super) const SENT_KEY: &str = "adj-rib-out-monitoring-policy";
+
 /// What is set for a monitoring station.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StationSettings {
     /// What it is told.
     pub policy: MonitoringPolicy,
+    /// What it is told of what neighbours are told.
+    pub sent: SentPolicy,
     /// Time between statistics reports; `None`: none are sent.
     pub statistics: Option<Duration>,
     /// What the speaker calls itself; `None`: as the host is called.
@@ -80,6 +85,55 @@ impl MonitoringPolicy {
     }
 }
 
+/// Which tables of what neighbours are told a station is told of: Adj-RIB-Out (RFC 8671), for which GoBGP has no word.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SentPolicy {
+    /// None.
+    #[default]
+    None,
+    /// What may go to a neighbour, whatever the export policy says.
+    PrePolicy,
+    /// What of that goes, as it is written to the neighbour.
+    PostPolicy,
+    /// Both of them.
+    Both,
+}
+
+impl SentPolicy {
+    /// Words like GoBGP's for what comes.
+    pub(super) const WORDS: &[&str] = &["none", "pre-policy", "post-policy", "both"];
+
+    /// What one of the words means.
+    fn named(word: &str) -> Self {
+        match word {
+            "pre-policy" => Self::PrePolicy,
+            "post-policy" => Self::PostPolicy,
+            "both" => Self::Both,
+            _ => Self::None,
+        }
+    }
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::PrePolicy => "pre-policy",
+            Self::PostPolicy => "post-policy",
+            Self::Both => "both",
+        }
+    }
+
+    /// Whether what may go is told.
+    pub fn has_offered(self) -> bool {
+        matches!(self, Self::PrePolicy | Self::Both)
+    }
+
+    /// Whether what goes is told.
+    pub fn has_sent(self) -> bool {
+        matches!(self, Self::PostPolicy | Self::Both)
+    }
+}
+
 /// Reads all stations.
 pub(super) fn read(checker: &mut Checker<'_>, file: &Node<'_>) -> BTreeMap<SocketAddr, StationSettings> {
     let mut stations = BTreeMap::new();
@@ -105,6 +159,7 @@ pub(super) fn read(checker: &mut Checker<'_>, file: &Node<'_>) -> BTreeMap<Socke
                 .text("route-monitoring-policy")
                 .as_deref()
                 .map_or_else(Default::default, MonitoringPolicy::named),
+            sent: config.text(SENT_KEY).as_deref().map_or_else(Default::default, SentPolicy::named),
             statistics,
             sys_name: config.text("sys-name"),
             sys_descr: config.text("sys-descr"),

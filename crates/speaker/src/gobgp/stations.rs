@@ -2,7 +2,7 @@
 
 use super::{proto, timestamp};
 use crate::{
-    config::{MonitoringPolicy, StationSettings},
+    config::{MonitoringPolicy, SentPolicy, StationSettings},
     view::StationView,
 };
 use isthmus_bgp::bmp;
@@ -46,6 +46,7 @@ pub(super) fn read(request: proto::AddBmpRequest) -> Result<(SocketAddr, Station
     let said = |text: String| Some(text).filter(|text| !text.is_empty());
     let settings = StationSettings {
         policy,
+        sent: SentPolicy::None,
         statistics: (seconds != 0).then(|| Duration::from_secs(seconds.into())),
         sys_name: said(request.sys_name),
         sys_descr: said(request.sys_descr),

@@ -194,7 +194,7 @@ impl Owner {
     pub(super) fn tell_stations(&mut self) {
         let Self { stations, router, peers, by_id, .. } = self;
         for station in stations.by_key.values_mut() {
-            let policy = station.settings.policy;
+            let (policy, sent) = (station.settings.policy, station.settings.sent);
             let Some(hearing) = &mut station.hearing else { continue };
             if !hearing.is_behind && !router.has_news(hearing.monitor) {
                 continue;
@@ -204,8 +204,13 @@ impl Owner {
             if std::mem::take(&mut hearing.is_behind) {
                 hearing.tell_sessions(peers, &mut page);
                 let views = |id: PeerId| {
-                    let received = policy.has_received().then_some(RibView::Received(id));
-                    received.into_iter().chain(policy.has_accepted().then_some(RibView::Accepted(id)))
+                    let views = [
+                        policy.has_received().then_some(RibView::Received(id)),
+                        policy.has_accepted().then_some(RibView::Accepted(id)),
+                        sent.has_offered().then_some(RibView::Offered(id)),
+                        sent.has_sent().then_some(RibView::Sent(id)),
+                    ];
+                    views.into_iter().flatten()
                 };
                 let ids = |key: &PeerKey| peers.get(key).map(|peer| peer.id);
                 for view in page.downs.iter().filter_map(|(key, _)| ids(key)).flat_map(views) {
@@ -268,10 +273,7 @@ fn is_worth_telling(news: &News) -> bool {
 
 /// Whose routes they are.
 fn teller(news: &News, by_id: &BTreeMap<PeerId, PeerKey>) -> Option<PeerKey> {
-    match news.view {
-        RibView::Received(peer) | RibView::Accepted(peer) => by_id.get(&peer).copied(),
-        RibView::Best => None,
-    }
+    by_id.get(&news.view.peer()?).copied()
 }
 
 /// Why a session is gone, as a station is told (RFC 7854 section 4.9).

@@ -362,6 +362,43 @@ async fn a_slow_station_ends_up_with_what_is_there() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_station_hears_what_neighbours_are_told_if_it_is_asked_for() {
+    let (station, usual) = (Station::listen(Mood::Quick), Station::listen(Mood::Quick));
+    let out = format!("{ALL}adj-rib-out-monitoring-policy = \"both\"\n");
+    let stations = format!("{}{}", told(&station, &out), told(&usual, ALL));
+    let speaker = Speaker::start(78, &stations).await;
+    let (sender, hearer) = (speaker.neighbor(2, false).await, speaker.neighbor(3, false).await);
+    sender.announce(prefixes(V4, 0x0200, 3, 0), 1).await;
+    own(&speaker, 0x0300).await;
+    let address = speaker.address(3);
+    let is_told = |heard: &Heard, before: usize, after: usize| {
+        heard
+            .sessions
+            .get(&address)
+            .is_some_and(|session| (session.told[0].len(), session.told[1].len()) == (before, after))
+    };
+    let heard = wait_heard("what goes is told", &station, |heard| is_told(heard, 4, 4)).await;
+    let [before, after] = &heard.sessions[&address].told;
+    assert_eq!(after, &speaker.routes(Table::AdjOut(address)).await, "as it is on the wire");
+    assert_eq!(before, &speaker.routes(Table::Global).await, "as it was chosen");
+    assert_eq!(heard.sessions[&speaker.address(2)].told[1].len(), 1, "nobody hears its own routes");
+    // A policy that lets nothing go.
+    let mut strict = config(78, &stations);
+    strict.policy.export.default = isthmus_speaker::config::Disposition::Reject;
+    speaker.reloads.send(strict).await.unwrap();
+    wait_heard("what policy holds back is not told", &station, |heard| is_told(heard, 4, 0)).await;
+    speaker.reloads.send(config(78, &stations)).await.unwrap();
+    wait_heard("it is told again", &station, |heard| is_told(heard, 4, 4)).await;
+    sender.withdraw(prefixes(V4, 0x0201, 2, 0)).await;
+    wait_heard("what is taken back", &station, |heard| is_told(heard, 2, 2)).await;
+    speaker.wait_equal("all else is told", &station).await;
+    let heard = speaker.wait_equal("the usual one", &usual).await;
+    assert!(is_told(&heard, 0, 0), "it did not ask");
+    std::mem::forget(hearer);
+    speaker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_station_that_is_behind_hears_why_no_more_is_said() {
     let station = Station::on(TcpListener::bind("127.0.0.1:0").unwrap(), Mood::Stuck);
     let speaker = Speaker::start(77, &told(&station, ALL)).await;

@@ -3,7 +3,10 @@
 
 use isthmus_bgp::{
     Attributes, Family, FamilySet, Nlri,
-    bmp::{DownReason, Information, Message, PeerHeader, PeerUp, Statistic, Table, decode, information},
+    bmp::{
+        Direction, DownReason, Information, Message, PeerHeader, PeerUp, Statistic, Table, decode,
+        information,
+    },
     wire::{Capability, HEADER_BYTES, Open, UpdateContext, decode_update},
 };
 use socket2::SockRef;
@@ -48,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) up: Option<PeerUp>,
     pub(crate) before_policy: Routes,
     pub(crate) after_policy: Routes,
+    /// What the neighbour is told, before and after policy.
+    pub(crate) told: [Routes; 2],
     /// Ends of tables, before and after policy.
     pub(crate) ends: [Vec<Family>; 2],
 }
@@ -117,9 +122,11 @@ impl Heard {
     }
 
     fn route(&mut self, peer: &PeerHeader, update: &[u8]) {
-        let (session, post_policy) = match peer.table {
-            Table::Peer { address, post_policy, .. } => (self.sessions.get_mut(&address), post_policy),
-            Table::LocRib { .. } => (self.loc_rib.as_mut(), false),
+        let (session, post_policy, direction) = match peer.table {
+            Table::Peer { address, post_policy, direction, .. } => {
+                (self.sessions.get_mut(&address), post_policy, direction)
+            }
+            Table::LocRib { .. } => (self.loc_rib.as_mut(), false, Direction::In),
         };
         let Some(session) = session else {
             self.faults.push(format!("a route of {peer:?}, which is not up"));
@@ -128,13 +135,18 @@ impl Heard {
         let context = UpdateContext {
             as4: true,
             families: Family::ALL.into_iter().collect(),
-            add_path: session.add_path,
+            // Nobody is told several paths in these tests.
+            add_path: if direction == Direction::In { session.add_path } else { FamilySet::NONE },
             extended_next_hop: true,
             ..UpdateContext::default()
         };
         let update = decode_update(&update[HEADER_BYTES..], &context).unwrap();
         self.faults.extend(update.faults.iter().map(ToString::to_string));
-        let routes = if post_policy { &mut session.after_policy } else { &mut session.before_policy };
+        let routes = match (direction, post_policy) {
+            (Direction::In, false) => &mut session.before_policy,
+            (Direction::In, true) => &mut session.after_policy,
+            (Direction::Out, _) => &mut session.told[usize::from(post_policy)],
+        };
         self.routes += update.withdrawn.len();
         for nlri in update.withdrawn {
             if routes.remove(&nlri).is_none() {
@@ -145,7 +157,9 @@ impl Heard {
             self.routes += announcement.nlri.len();
             routes.extend(announcement.nlri.into_iter().map(|nlri| (nlri, announcement.attributes.clone())));
         }
-        session.ends[usize::from(post_policy)].extend(update.end_of_rib);
+        if direction == Direction::In {
+            session.ends[usize::from(post_policy)].extend(update.end_of_rib);
+        }
     }
 }
 

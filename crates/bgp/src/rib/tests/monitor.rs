@@ -31,7 +31,8 @@ impl Station {
     fn hear_sessions(&mut self, net: &mut Net, sessions: &[u32; PEERS]) {
         for peer in (0..PEERS).filter(|peer| self.sessions[*peer] != sessions[*peer]).collect::<Vec<_>>() {
             let id = net.mirrors[peer].id;
-            for view in [RibView::Received(id), RibView::Accepted(id)] {
+            let views = [RibView::Received, RibView::Accepted, RibView::Offered, RibView::Sent];
+            for view in views.map(|view| view(id)) {
                 net.router.unmonitor(self.id, view);
                 self.tables.remove(&view);
                 if sessions[peer] % 2 == 1 {
@@ -48,11 +49,16 @@ impl Station {
             assert!(!net.router.has_news(self.id));
             return false;
         };
+        // When what a peer is told came is not asked of the tables that say what that is.
+        let dated = |route: Reported| match view {
+            RibView::Offered(_) | RibView::Sent(_) => Reported { since: Duration::ZERO, ..route },
+            _ => route,
+        };
         let known = self.tables.get_mut(&view).unwrap();
         for nlri in withdrawn {
             assert!(known.remove(&nlri).is_some(), "{nlri:?} is taken back, and was never there");
         }
-        known.extend(announced.into_iter().map(|route| (route.nlri, route)));
+        known.extend(announced.into_iter().map(|route| (route.nlri, dated(route))));
         if is_complete {
             assert!(self.complete.insert(view), "{view:?} is complete once");
         }
@@ -81,16 +87,35 @@ fn oracle(router: &Router, view: RibView) -> Known {
             best.map(|one| report(one.prefix, PathId(0), one.paths[0].attributes, one.paths[0].since))
                 .collect()
         }
+        RibView::Sent(peer) => {
+            let told = router.adj_out(peer).into_iter();
+            told.map(|(nlri, told)| report(nlri.prefix, nlri.path_id, &Arc::new(told), Duration::ZERO))
+                .collect()
+        }
+        RibView::Offered(peer) => {
+            let all = Family::ALL.into_iter().flat_map(|family| router.destinations(family));
+            let may_go = |one: &Destination<'_>| {
+                matches!(
+                    router.announced(&one.prefix, peer),
+                    Ok(()) | Err(Withheld::Policy(_) | Withheld::NoNextHop)
+                )
+            };
+            let offered = all.filter(|one| one.paths[0].best).filter(may_go);
+            offered
+                .map(|one| report(one.prefix, PathId(0), one.paths[0].attributes, Duration::ZERO))
+                .collect()
+        }
     }
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Happening {
     Net(Event),
-    /// Policy of what comes is another.
-    Import {
+    /// Policy of what comes, and of what goes, is another.
+    Policy {
         peer: usize,
-        kind: usize,
+        import: usize,
+        export: usize,
     },
     /// The station hears of sessions.
     Sessions,
@@ -108,14 +133,15 @@ fn happening() -> impl Strategy<Value = Happening> {
             Event::TakeBack { peer, number, id } => Event::TakeBack { peer, number, id: id - 1 },
             other => other,
         })),
-        1 => (0..PEERS, 0..3_usize).prop_map(|(peer, kind)| Happening::Import { peer, kind }),
+        1 => (0..PEERS, 0..3_usize, 0..3_usize)
+            .prop_map(|(peer, import, export)| Happening::Policy { peer, import, export }),
         3 => Just(Happening::Sessions),
         6 => (1..6_usize).prop_map(Happening::Hear),
         1 => any::<bool>().prop_map(Happening::Own),
     ]
 }
 
-fn import(kind: usize) -> Arc<dyn Policy> {
+fn policy(kind: usize) -> Arc<dyn Policy> {
     match kind {
         0 => Arc::new(RejectAll),
         1 => Arc::new(Below(prefix("10.0.0.0/13"))),
@@ -142,8 +168,9 @@ proptest! {
                     happen(&mut net, &mut up, event);
                     (0..PEERS).filter(|peer| up[*peer] != before[*peer]).for_each(|peer| sessions[peer] += 1);
                 }
-                Happening::Import { peer, kind } => {
-                    let config = PeerConfig { import: import(kind), ..client() };
+                Happening::Policy { peer, import, export } => {
+                    let (import, export) = (policy(import), policy(export));
+                    let config = PeerConfig { import, export, ..client() };
                     net.router.change_peer(net.mirrors[peer].id, config);
                 }
                 Happening::Sessions => station.hear_sessions(&mut net, &sessions),
@@ -155,6 +182,7 @@ proptest! {
             }
         }
         station.hear_sessions(&mut net, &sessions);
+        net.router.flush();
         while station.hear(&mut net) {}
         for (view, known) in &station.tables {
             prop_assert_eq!(known, &oracle(&net.router, *view), "{:?}", view);
@@ -195,6 +223,38 @@ fn routes_of_a_gone_destination_are_taken_back_under_their_own_name() {
         assert_eq!(known, &oracle(&net.router, *view), "{view:?}");
     }
     assert!(net.router.table.len() < 1_000, "{}", net.router.table.len());
+}
+
+#[test]
+fn what_a_peer_is_told_with_path_ids_is_told_with_them() {
+    let mut net = Net::new();
+    let (a, b) = (net.peer(client(), ASN), net.peer(client(), ASN));
+    let export: Arc<dyn Policy> = Arc::new(Below(prefix("10.0.0.0/13")));
+    let many = PeerConfig { export, add_path_send_max: 2, ..client() };
+    let many =
+        net.peer_with(many, ASN, |negotiated| negotiated.add_path_send = Family::ALL.into_iter().collect());
+    let id = net.mirrors[many].id;
+    let mut station = Station::open(&mut net);
+    let (offered, sent) = (RibView::Offered(id), RibView::Sent(id));
+    for view in [offered, sent] {
+        station.watch(&mut net, view);
+    }
+    let hear = |net: &mut Net, station: &mut Station| {
+        net.router.flush();
+        while station.hear(net) {}
+        assert_eq!(station.tables[&sent], oracle(&net.router, sent));
+        let ids = |view| station.tables[view].keys().filter(|nlri| nlri.path_id != PathId(0)).count();
+        (ids(&offered), ids(&sent))
+    };
+    for peer in [a, b] {
+        net.send(peer, "10.1.0.0/16", route(peer as u8, &[]));
+        net.send(peer, "172.16.0.0/16", route(peer as u8, &[]));
+    }
+    assert_eq!(hear(&mut net, &mut station), (4, 2), "policy lets only one of the two go");
+    net.take_back(a, "10.1.0.0/16");
+    assert_eq!(hear(&mut net, &mut station), (3, 1));
+    net.send(many, "10.1.0.0/16", route(9, &[]));
+    assert_eq!(hear(&mut net, &mut station), (3, 1), "its own is none");
 }
 
 #[test]

@@ -20,6 +20,8 @@ struct Station {
     /// `null`: it was never up.
     for_seconds: Option<u64>,
     policy: String,
+    /// What it hears of what neighbours are told.
+    adj_rib_out: String,
     /// 0: no reports.
     statistics_seconds: u32,
     messages: u64,
@@ -40,6 +42,7 @@ impl From<proto::Station> for Station {
             current: station.current,
             for_seconds: (since != 0).then(|| now_unix().saturating_sub(since)),
             policy: station.policy,
+            adj_rib_out: station.adj_rib_out,
             statistics_seconds: station.statistics_seconds,
             messages: station.messages,
             bytes: station.bytes,
@@ -82,6 +85,7 @@ fn view() -> View<Station> {
             Column::new("POLICY", |row| row.policy.clone()),
             Column::new("MESSAGES", |row| row.messages.to_string()),
             Column::new("WHY", |row| row.why.clone()),
+            Column::wide("ADJ-RIB-OUT", |row| row.adj_rib_out.clone()),
             Column::wide("STATISTICS", |row| match row.statistics_seconds {
                 0 => "off".to_owned(),
                 seconds => format!("{seconds}s"),
