@@ -1,13 +1,13 @@
 //! GoBGP's API: arbitrary messages to calls that change something; whatever they did, the speaker answers all lists.
 //!
-//! Each call is one byte that chooses it, one of length, and so many of its message. The speaker opens no sockets: it
-//! listens nowhere, and neighbours are added shut down.
+//! Each call is one byte that chooses it, one of length, and so many of its message. The speaker opens no sockets and no
+//! files: it listens nowhere, neighbours are added shut down, and clients may have no dumps written.
 #![no_main]
 
 use isthmus_speaker::{
     Config, Options,
     gobgp::{
-        Service,
+        DumpFiles, Service,
         proto::{self, gobgp_api_server::GobgpApi},
     },
     start,
@@ -39,7 +39,7 @@ async fn run(mut data: &[u8]) {
     let stopped = async { drop(stopped.await) };
     let (handle, running) = start(config, Options::default(), to_reload, stopped).await.expect("no socket is opened");
     let running = tokio::spawn(running);
-    let service = Service::new(handle, None);
+    let service = Service::new(handle, None, DumpFiles::Nowhere);
     while let Some((&[call, length], rest)) = data.split_first_chunk() {
         let (message, rest) = rest.split_at(usize::from(length).min(rest.len()));
         data = rest;
@@ -72,7 +72,7 @@ async fn one(service: &Service, call: u8, message: &[u8]) -> Result<(), Status> 
         conf.neighbor_interface.clear();
     };
     let quiet = |group: &mut Option<proto::PeerGroup>| group.get_or_insert_default().bfd = None;
-    match call % 22 {
+    match call % 28 {
         0..=2 => ask!(add_path, AddPathRequest),
         3 => ask!(delete_path, DeletePathRequest),
         4 | 5 => ask!(add_peer, AddPeerRequest, |request: &mut proto::AddPeerRequest| shut(&mut request.peer)),
@@ -91,7 +91,13 @@ async fn one(service: &Service, call: u8, message: &[u8]) -> Result<(), Status> 
         18 => ask!(set_policies, SetPoliciesRequest),
         19 => ask!(list_path, ListPathRequest),
         20 => ask!(get_table, GetTableRequest),
-        _ => ask!(reset_peer, ResetPeerRequest),
+        21 => ask!(reset_peer, ResetPeerRequest),
+        22 => ask!(enable_mrt, EnableMrtRequest),
+        23 => ask!(delete_peer_group, DeletePeerGroupRequest),
+        24 => ask!(delete_dynamic_neighbor, DeleteDynamicNeighborRequest),
+        25 => ask!(set_policy_assignment, SetPolicyAssignmentRequest),
+        26 => ask!(delete_policy_assignment, DeletePolicyAssignmentRequest),
+        _ => ask!(disable_mrt, DisableMrtRequest),
     }
 }
 
