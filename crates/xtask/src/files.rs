@@ -137,6 +137,24 @@ pub(crate) fn check_error_pages(files: &[TextFile]) -> Vec<Fault> {
     faults.into_iter().collect()
 }
 
+/// Finds fuzz targets that cargo does not build, since it looks for none by itself, and those nobody is told of.
+pub(crate) fn check_fuzz_targets(files: &[TextFile]) -> Vec<Fault> {
+    let says =
+        |path: &str, text: &str| files.iter().any(|file| file.path == path && file.text.contains(text));
+    let mut faults = Vec::new();
+    for file in files {
+        let name = file.path.strip_prefix("fuzz/fuzz_targets/").and_then(|name| name.strip_suffix(".rs"));
+        let Some(name) = name else { continue };
+        if !says("fuzz/Cargo.toml", &format!("path = \"fuzz_targets/{name}.rs\"")) {
+            faults.push(Fault::new(&file.path, "is built by nobody: add a [[bin]] to fuzz/Cargo.toml"));
+        }
+        if !says("fuzz/README.md", &format!("| `{name}` |")) {
+            faults.push(Fault::new(&file.path, "is told nobody: add a line to the table in fuzz/README.md"));
+        }
+    }
+    faults
+}
+
 /// Codes such as ISE-0102 in a text.
 fn error_codes(text: &str) -> impl Iterator<Item = &str> {
     // The last one stands for a code that does not exist, in tests.
@@ -221,5 +239,18 @@ mod tests {
         let found = check_error_pages(&files);
         assert_eq!(found.len(), 1);
         assert!(found[0].what.contains("ISE-0103"));
+    }
+
+    #[test]
+    fn a_fuzz_target_that_nobody_builds_or_tells_of_is_found() {
+        let files = [
+            file("fuzz/Cargo.toml", "path = \"fuzz_targets/built.rs\"\npath = \"fuzz_targets/both.rs\""),
+            file("fuzz/README.md", "| `told` | a |\n| `both` | b |"),
+            file("fuzz/fuzz_targets/built.rs", ""),
+            file("fuzz/fuzz_targets/told.rs", ""),
+            file("fuzz/fuzz_targets/both.rs", ""),
+        ];
+        let found: Vec<_> = check_fuzz_targets(&files).into_iter().map(|fault| fault.place).collect();
+        assert_eq!(found, ["fuzz/fuzz_targets/built.rs", "fuzz/fuzz_targets/told.rs"]);
     }
 }

@@ -42,6 +42,7 @@ fn tidy() -> anyhow::Result<ExitCode> {
     faults.extend(tree.files.iter().flat_map(files::check));
     faults.extend(files::check_modules(&tree.files));
     faults.extend(files::check_error_pages(&tree.files));
+    faults.extend(files::check_fuzz_targets(&tree.files));
     faults.sort();
     for fault in &faults {
         eprintln!("{}: {}", fault.place, fault.what);
