@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo demo-bgp test bench bench-bgp interop fmt clippy docs deny tidy unit
+.PHONY: help setup build demo demo-bgp test bench bench-bgp interop fmt clippy docs deny tidy fuzz unit
 
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
@@ -56,6 +56,10 @@ deny: ## check licences, sources and second choices of dependencies
 
 tidy: ## check what lints cannot: tiers of crates, dead files, error pages, sizes
 	cargo xtask tidy
+
+# Nothing is linked, so libFuzzer itself need not be compiled: any path will do.
+fuzz: ## check that the fuzz targets still compile (fuzz/README.md says how to run them)
+	CUSTOM_LIBFUZZER_PATH=/libfuzzer.a cargo check --locked --manifest-path fuzz/Cargo.toml --target-dir target
 
 unit: ## run the tests that need no privilege
 	cargo test --locked --workspace --all-features --lib --bins

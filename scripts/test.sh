@@ -64,6 +64,7 @@ stage tidy make --no-print-directory tidy || true
 stage deny make --no-print-directory deny || true
 stage clippy make --no-print-directory clippy || true
 stage docs make --no-print-directory docs || true
+stage fuzz make --no-print-directory fuzz || true
 # Later stages use the static programs.
 stage build make --no-print-directory build || { finish; exit 1; }
 stage unit cargo test --locked --workspace --all-features --no-fail-fast --lib --bins || true
