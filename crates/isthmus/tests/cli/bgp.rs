@@ -7,6 +7,8 @@ use std::{
     io::{BufRead, BufReader},
     net::TcpListener,
     process::{Child, Stdio},
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -41,6 +43,11 @@ fn neighbor(address: &str) -> String {
     )
 }
 
+/// It waits for whoever connects, so that nothing about it changes by itself.
+fn passive(address: &str) -> String {
+    neighbor(address) + "passive-mode = true\n"
+}
+
 impl Speaker {
     fn start(neighbors: &str) -> Self {
         let (port, directory) = (free_port(), tempfile::tempdir().unwrap());
@@ -53,7 +60,7 @@ impl Speaker {
         let until = Instant::now() + PATIENCE;
         while speaker.ask("summary").exit == Some(3) {
             assert!(Instant::now() < until, "the speaker is not there after {PATIENCE:?}");
-            std::thread::sleep(Duration::from_millis(20));
+            thread::sleep(Duration::from_millis(20));
         }
         speaker
     }
@@ -71,6 +78,16 @@ impl Speaker {
     fn reload(&self, neighbors: &str) {
         fs::write(self.directory.path().join("bgp.toml"), file(self.port, neighbors)).unwrap();
         signal(&self.child, Signal::HUP);
+    }
+}
+
+/// A command that goes on until it is told to end.
+struct Endless(Child);
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
@@ -151,24 +168,41 @@ fn an_unknown_neighbour_gets_the_nearest_and_nothing_gets_a_hint() {
 }
 
 #[test]
-fn a_watch_tells_what_changes_until_it_is_interrupted() {
-    let speaker = Speaker::start(&neighbor("127.0.0.2"));
+fn a_watch_tells_what_changes_and_nothing_else_until_it_is_interrupted() {
+    let (changing, steady) = (passive("127.0.0.2"), passive("127.0.0.9"));
+    let speaker = Speaker::start(&format!("{changing}{steady}"));
     let ran = speaker.ask("summary --watch -o json");
     assert!(ran.exit == Some(2) && ran.err.contains("-o jsonl"), "{}", ran.err);
-    let mut child = speaker.command("summary --watch -o jsonl").stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let mut until = |address: &str, state: &str| {
-        let is_meant = |row: &serde_json::Value| {
-            row["address"] == address && (state.is_empty() || row["state"] == state)
-        };
-        let mut rows = lines.by_ref().map(|line| serde_json::from_str(&line.unwrap()).unwrap());
-        rows.find(is_meant).unwrap()
-    };
-    until("127.0.0.2", "");
-    speaker.reload(&neighbor("127.0.0.3"));
-    until("127.0.0.3", "");
-    speaker.reload("");
-    until("127.0.0.3", "Removed");
-    signal(&child, Signal::INT);
-    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let until = Instant::now() + PATIENCE;
+    while speaker.ask("summary").out.matches("waiting for it to connect").count() != 2 {
+        assert!(Instant::now() < until, "they do not wait");
+    }
+    let mut watch = speaker.command("summary --watch -o jsonl");
+    let mut watch = Endless(watch.stdout(Stdio::piped()).spawn().unwrap());
+    let (tell, rows) = mpsc::channel();
+    let lines = BufReader::new(watch.0.stdout.take().unwrap()).lines();
+    let reading = thread::spawn(move || {
+        for line in lines {
+            let row: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
+            let word = |name: &str| row[name].as_str().unwrap().to_owned();
+            tell.send(format!("{} {}", word("address"), word("state"))).unwrap();
+        }
+    });
+    // Each change is found at another look, and each look finds the steady one too.
+    let mut told: Vec<String> = (0..2).map(|_| rows.recv_timeout(PATIENCE).unwrap()).collect();
+    assert_eq!(told, ["127.0.0.2 Active", "127.0.0.9 Active"]);
+    let until = Instant::now() + PATIENCE;
+    for n in 3..=5 {
+        speaker.reload(&format!("{}{steady}", passive(&format!("127.0.0.{n}"))));
+        let removed = format!("127.0.0.{} Removed", n - 1);
+        while told.last() != Some(&removed) {
+            assert!(Instant::now() < until, "{told:?}");
+            told.push(rows.recv_timeout(PATIENCE).unwrap());
+        }
+    }
+    signal(&watch.0, Signal::INT);
+    assert_eq!(watch.0.wait().unwrap().code(), Some(130));
+    reading.join().unwrap();
+    told.extend(rows);
+    assert_eq!(told.iter().filter(|row| row.contains("127.0.0.9")).count(), 1, "{told:?}");
 }

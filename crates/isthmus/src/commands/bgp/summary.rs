@@ -376,6 +376,9 @@ pub(super) fn neighbors() -> View<Neighbor> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::terminal::Terminal;
+    use clap::Parser as _;
+    use std::{cell::RefCell, io, rc::Rc};
 
     fn row(address: &str, state: &str) -> Neighbor {
         let conf = proto::PeerConf { neighbor_address: address.to_owned(), ..proto::PeerConf::default() };
@@ -393,6 +396,55 @@ mod tests {
         let told: Vec<_> = told.iter().map(|row| (row.address.as_str(), row.state.as_str())).collect();
         assert_eq!(told, [("a", ESTABLISHED), ("d", "Idle"), ("c", REMOVED)]);
         assert!(changes(&now, &now).is_empty());
+    }
+
+    /// Standard output that is looked at.
+    #[derive(Clone, Default)]
+    struct Out(Rc<RefCell<Vec<u8>>>);
+
+    impl Write for Out {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.borrow_mut().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SummaryArgs,
+    }
+
+    /// What each look at these writes.
+    fn looks(form: &str, looks: &[&[Neighbor]]) -> Vec<String> {
+        let line = ["x", "--watch", "--columns", "peer,state", "-o", form];
+        let (args, out) = (Line::parse_from(line).args, Out::default());
+        let mut session = Session { out: Box::new(out.clone()), terminal: Terminal::plain(), server: None };
+        let mut shown = Shown { args: &args, screen: None, last: None, is_away: false };
+        let looks = looks.iter().map(|rows| {
+            let seen = Seen { rows: rows.to_vec(), problems: Vec::new() };
+            shown.take(Ok(seen), &mut session).unwrap();
+            String::from_utf8(out.0.take()).unwrap()
+        });
+        looks.collect()
+    }
+
+    #[test]
+    fn through_a_pipe_comes_what_is_another_and_nothing_where_nothing_is() {
+        let (a, b) = (row("a", "Idle"), row("b", "Idle"));
+        let later = Neighbor { for_seconds: Some(9), ..a.clone() };
+        let (before, now) = ([a.clone(), b.clone()], [a.clone(), row("b", "Active")]);
+        let all = [&before[..], &[later, b], &now, &now, &[a]];
+        let both = "PEER  STATE\na     Idle\nb     ";
+        let tables =
+            [&format!("{both}Idle\n"), "", &format!("\n{both}Active\n"), "", "\nPEER  STATE\na     Idle\n"];
+        assert_eq!(looks("table", &all), tables);
+        assert_eq!(looks("csv", &all), ["peer,state\na,Idle\nb,Idle\n", "", "b,Active\n", "", "b,Removed\n"]);
+        // That there is nobody is told once too.
+        assert_eq!(looks("table", &[&[], &[]]), ["PEER  STATE\n", ""]);
     }
 
     fn problem(routes: u64, why: &str) -> KernelProblem {
