@@ -180,6 +180,11 @@ fn what_happens_without_a_rule_and_what_nodes_announce_can_be_set() {
         "✔ cluster red: default open -> closed, deny drop -> reject   \
          undo: isthmus cluster set red --default open --deny drop\n"
     );
+    let ran = server.run("cluster set red --announce-endpoints yes --paths-max 4 --dry-run");
+    assert_eq!(
+        ran.err,
+        "✔ cluster red could be set: announce endpoints no -> yes, paths none -> 4; nothing was changed\n"
+    );
     let ran = server.run("cluster set red --announce-endpoints yes --paths-max 4");
     assert_eq!(
         ran.err,
@@ -189,6 +194,10 @@ fn what_happens_without_a_rule_and_what_nodes_announce_can_be_set() {
     let shown = server.run("cluster show red -o json").out;
     for part in ["\"default\": \"closed\"", "\"announceEndpoints\": true", "\"pathsMax\": 4"] {
         assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // What is not said stays.
+    for said in ["no", "yes"] {
+        assert_eq!(server.run(&format!("cluster set red --announce-endpoints {said}")).exit, Some(0));
     }
     let ran = server.run("cluster delete red");
     assert!(
@@ -273,4 +282,46 @@ fn a_bgp_peer_is_made_without_its_password_in_sight() {
          --node-label rack=a --password-file FILE --import 10.0.0.0/8=8..24 --ttl-security\n"
     );
     assert_eq!(server.run("bgp peer show tor").exit, Some(2));
+}
+
+#[test]
+fn each_setting_of_a_bgp_peer_is_set_told_and_taken_back() {
+    let server = Real::new();
+    server.run("cluster create red --platform k8s --as 64512");
+    server.run("bgp peer create tor --address 192.0.2.1 --as 65000 --node-label rack=a");
+    for (flag, before, after) in [
+        ("address", "192.0.2.1", "192.0.2.2"),
+        ("as", "65000", "none"),
+        ("cluster", "none", "red"),
+        ("nodes", "none", "n1,n2"),
+        ("node-label", "rack=a", "rack=b"),
+        ("hold", "none", "9"),
+        ("passive", "no", "yes"),
+        ("multihop", "none", "5"),
+        ("ttl-security", "no", "yes"),
+        ("bfd", "no", "yes"),
+        ("restart", "120", "60"),
+        ("reflector-client", "no", "yes"),
+        ("import", "none", "10.0.0.0/8=8..24"),
+        ("import-own-pools", "no", "yes"),
+        ("import-default-route", "no", "yes"),
+        ("export", "none", "10.0.0.0/8,192.0.2.0/24"),
+        ("export-blocks", "yes", "no"),
+        ("community", "none", "65000:1"),
+        ("prefixes-max", "10000", "100"),
+        ("family", "none", "ipv4-unicast"),
+        ("local-pref", "none", "200"),
+        ("port", "none", "1790"),
+        ("label", "none", "team=a"),
+    ] {
+        let set = |value: &str| server.run(&format!("bgp peer set tor --{flag} {value}")).err;
+        let told = |before: &str, after: &str| {
+            format!(
+                "✔ bgp peer tor: {flag} {before} -> {after}   undo: isthmus bgp peer set tor --{flag} {before}\n"
+            )
+        };
+        assert_eq!(set(after), told(before, after));
+        assert_eq!(set(after), "✔ bgp peer tor is so already; nothing was changed\n", "{flag}");
+        assert_eq!(set(before), told(after, before));
+    }
 }
