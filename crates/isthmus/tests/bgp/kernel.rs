@@ -78,6 +78,30 @@ fn wait_all(rig: &Rig) {
     );
 }
 
+#[test]
+fn paths_that_are_used_together_are_shown_beside_the_best() {
+    let Some(rig) = open("km") else { return };
+    let _bird = Daemon::bird(&rig, &bird());
+    let _ours = Daemon::isthmus_with(&rig, &TABLE, &ours(""));
+    wait_all(&rig);
+    // Which of the two is the best is a matter of which session came first.
+    let shown = |what: &str| {
+        let text = rig.isthmus(&format!("bgp {what} 10.2.0.0/24 -o csv --no-headers"));
+        let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
+        rows.sort_unstable();
+        rows
+    };
+    let used = "used,multipath,\"as good as the best, and used with it\"";
+    assert_eq!(shown("why --columns verdict,reason,why"), ["best,best,it is the best", used]);
+    assert_eq!(shown("routes --columns mark"), ["", "best"], "who is told hears of one");
+    // Beside one of our own they are of no use, however good.
+    rig.gobgp("global rib add 10.2.0.0/24");
+    let verdicts = ["best,best", "worse,local-origin", "worse,local-origin"];
+    assert_eq!(shown("why --columns verdict,reason"), verdicts);
+    assert_eq!(shown("routes --columns mark"), ["", "", "best"]);
+    rig.finish();
+}
+
 /// Everything that the kernel tells about routes of our namespace, until it is asked for.
 struct Monitor(Child);
 
