@@ -5,6 +5,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod broken_path;
+#[path = "../frr/daemons.rs"]
+mod frr_daemons;
 mod full_table;
 mod kernel;
 mod mrt;

@@ -1,5 +1,6 @@
 //! Two namespaces with a link between them, and daemons in them. All goes when the rig is dropped.
 
+use crate::frr_daemons::FrrDaemons;
 use isthmus_testbed::leftovers;
 use std::{
     fs::{self, File},
@@ -140,11 +141,14 @@ impl Rig {
         Stream { child: asked.stdout(out).spawn().unwrap(), file }
     }
 
+    fn frr(&self) -> FrrDaemons {
+        FrrDaemons::at(&self.directory.path().join("frr"))
+    }
+
     /// FRR's shell, one command.
     pub(crate) fn vtysh(&self, line: &str) -> String {
-        let directory = self.directory.path().join("frr");
         let mut asked = Command::new("vtysh");
-        asked.arg("--vty_socket").arg(&directory).args(["-d", "bgpd", "-c", line]);
+        asked.args(self.frr().asked(&[line]));
         let output = asked.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
@@ -282,35 +286,16 @@ impl Daemon {
 
     /// zebra and bgpd. Files that they write are in `frr`, which is their own.
     pub(crate) fn frr(rig: &Rig, text: &str) -> [Self; 2] {
-        let directory = rig.directory.path().join("frr");
-        fs::create_dir(&directory).unwrap();
-        sh(&format!("chmod 755 {}; chown frr:frr {}", rig.directory.path().display(), directory.display()));
-        let directory = directory.to_str().unwrap();
-        let zebra = format!("{directory}/zserv.api");
+        let daemons = rig.frr();
+        sh(&format!("chmod 755 {}", rig.directory.path().display()));
+        daemons.make_directory();
         let run = |name: &str, text: &str| {
-            let (program, pid) = (format!("/usr/lib/frr/{name}"), format!("{directory}/{name}.pid"));
-            let args = [
-                "-u",
-                "frr",
-                "-g",
-                "frr",
-                "-A",
-                "127.0.0.1",
-                "-P",
-                "0",
-                "--log",
-                "stdout",
-                "--vty_socket",
-                directory,
-                "-z",
-                &zebra,
-                "-i",
-                &pid,
-                "-f",
-            ];
-            Self::start(rig, &rig.theirs, name, &program, &args, text)
+            let args = daemons.arguments(name);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            Self::start(rig, &rig.theirs, name, &FrrDaemons::program(name), &args, text)
         };
         let first = run("zebra", "");
+        let zebra = daemons.zebra();
         let there = wait(|| fs::exists(&zebra).unwrap().to_string(), |there| there == "true");
         assert!(there.is_ok(), "zebra does not listen");
         [first, run("bgpd", text)]

@@ -1,7 +1,8 @@
 //! FRR: zebra, bgpd, and bfdd where it is needed.
 
 use crate::{
-    lab::{Node, sh},
+    frr_daemons::FrrDaemons,
+    lab::Node,
     plan::{Carried, Family, Own, Path, Plan, Session},
     speaker::{Daemon, Speaker, by_family, output, wait},
 };
@@ -21,50 +22,19 @@ impl Frr {
         Self { plan, node, bgpd: None, others: Vec::new() }
     }
 
-    fn directory(&self) -> String {
-        self.node.file("frr")
+    fn daemons(&self) -> FrrDaemons {
+        FrrDaemons::at(File::new(&self.node.file("frr")))
     }
 
     fn run(&self, name: &str) -> Daemon {
-        let directory = self.directory();
-        let file = |name: &str| format!("{directory}/{name}");
-        let (config, pid, zebra) =
-            (file(&format!("{name}.conf")), file(&format!("{name}.pid")), file("zserv.api"));
-        let program = format!("/usr/lib/frr/{name}");
-        let bfd = file("bfdd.sock");
-        let mut args = vec![
-            "-u",
-            "frr",
-            "-g",
-            "frr",
-            "-A",
-            "127.0.0.1",
-            "-P",
-            "0",
-            "--vty_socket",
-            &directory,
-            "-z",
-            &zebra,
-            "-i",
-            &pid,
-            "-f",
-            &config,
-            "--log",
-            "stdout",
-        ];
-        if name == "bfdd" {
-            args.extend(["--bfdctl", &bfd]);
-        }
-        Daemon::start(&self.node, name, &program, &args)
+        let mut args = self.daemons().arguments(name);
+        args.push(self.node.file(&format!("{name}.conf")));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        Daemon::start(&self.node, name, &FrrDaemons::program(name), &args)
     }
 
     fn vtysh(&self, lines: &[&str]) -> String {
-        let directory = self.directory();
-        let mut args = vec!["--vty_socket", &directory, "-d", "bgpd"];
-        for line in lines {
-            args.extend(["-c", line]);
-        }
-        output(&self.node, "vtysh", &args)
+        output(&self.node, "vtysh", &self.daemons().asked(lines))
     }
 
     fn json(&self, line: &str) -> Value {
@@ -95,16 +65,14 @@ impl Speaker for Frr {
     }
 
     fn start(&mut self, _restarted: bool) -> Result<(), String> {
-        let directory = self.directory();
         if self.others.is_empty() {
-            fs::create_dir(&directory).unwrap();
+            self.daemons().make_directory();
             for name in ["zebra", "bfdd"] {
-                fs::write(format!("{directory}/{name}.conf"), "").unwrap();
+                self.node.write(&format!("{name}.conf"), "");
             }
-            fs::write(format!("{directory}/bgpd.conf"), config(&self.plan)).unwrap();
-            sh(&format!("chown -R frr:frr {directory}"));
+            self.node.write("bgpd.conf", &config(&self.plan));
             self.others.push(self.run("zebra"));
-            let socket = format!("{directory}/zserv.api");
+            let socket = self.daemons().zebra();
             wait("zebra listens", || File::new(&socket).exists(), |there| *there)
                 .map_err(|why| why + &self.log())?;
             if self.plan.has(|session| session.bfd) {

@@ -18,6 +18,8 @@ mod bird;
 mod cells;
 mod experiment;
 mod frr;
+#[path = "../frr/daemons.rs"]
+mod frr_daemons;
 mod gobgp;
 mod hostile;
 mod lab;
