@@ -61,6 +61,47 @@ install_packages() {
   done
 }
 
+# The stock clients of later GoBGP versions, whose transcripts tests compare. Debian has them in later suites; they need
+# nothing else from there, and lie beside the system's own, which stays as it is.
+newer_gobgps=('3 trixie' '4 trixie-backports')
+newer_gobgp_directory=/usr/local/lib/isthmus-tests
+
+debian_mirror() {
+  apt-get indextargets --format '$(REPO_URI)' 'Origin: Debian' 'Label: Debian' | sed -n 1p
+}
+
+install_newer_gobgps() {
+  local one version suite place work mirror apt sudo=()
+  [ "$(id -u)" = 0 ] || sudo=(sudo)
+  for one in "${newer_gobgps[@]}"; do
+    read -r version suite <<<"$one"
+    place=$newer_gobgp_directory/gobgp-$version
+    if [ -x "$place/usr/bin/gobgp" ]; then
+      say "$("$place/usr/bin/gobgp" --version) is there"
+      continue
+    fi
+    say "fetching GoBGP $version, as Debian's $suite has it"
+    mirror=$(debian_mirror)
+    if [ -z "$mirror" ]; then
+      # Whose a source is stands in its lists.
+      "${sudo[@]}" apt-get update -qq
+      mirror=$(debian_mirror)
+    fi
+    [ -n "$mirror" ] || die "none of apt's sources is Debian: put gobgp of Debian's $suite at $place/usr/bin/gobgp yourself"
+    work=$(mktemp -d)
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    printf 'deb %s %s main\n' "$mirror" "$suite" >"$work/sources.list"
+    # Lists and cache of its own: the system's packages do not see the suite.
+    apt=("${sudo[@]}" apt-get -qq -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null
+      -o "Dir::State::Lists=$work/lists" -o "Dir::Cache=$work/cache" -o APT::Sandbox::User=root)
+    "${apt[@]}" update
+    (cd "$work" && "${apt[@]}" download gobgpd)
+    "${sudo[@]}" mkdir -p "$place"
+    "${sudo[@]}" dpkg-deb -x "$work"/gobgpd_*.deb "$place"
+    "${sudo[@]}" rm -r "$work"
+  done
+}
+
 install_rust_parts() {
   export PATH="${CARGO_HOME:-$HOME/.cargo}/bin:$PATH"
   command -v rustup >/dev/null || die 'rustup is missing: install Rust as https://rustup.rs says, then try again'
@@ -114,6 +155,7 @@ install_cargo_deny() {
 }
 
 install_packages
+install_newer_gobgps
 install_rust_parts
 install_bpf_linker
 install_cargo_deny

@@ -82,6 +82,11 @@ impl Rig {
         run(&self.ours, "gobgp", line)
     }
 
+    /// The stock client of a later GoBGP, 3.36 or 4, against our speaker.
+    pub(crate) fn later_gobgp(&self, major: u8, line: &str) -> String {
+        run(&self.ours, &later_gobgp(major), line)
+    }
+
     /// The stock client against their gobgpd.
     pub(crate) fn gobgp_there(&self, line: &str) -> String {
         run(&self.theirs, "gobgp", line)
@@ -121,9 +126,18 @@ impl Rig {
 
     /// The stock client while it prints what happens, until the result is dropped.
     pub(crate) fn gobgp_stream(&self, line: &str) -> Stream {
+        self.stream("gobgp", line)
+    }
+
+    /// The same of a later GoBGP.
+    pub(crate) fn later_gobgp_stream(&self, major: u8, line: &str) -> Stream {
+        self.stream(&later_gobgp(major), line)
+    }
+
+    fn stream(&self, program: &str, line: &str) -> Stream {
         let file = self.directory.path().join(line.replace([' ', '/'], "-"));
         let mut asked = Command::new("ip");
-        asked.args(["netns", "exec", &self.ours, "gobgp"]).args(line.split_whitespace());
+        asked.args(["netns", "exec", &self.ours, program]).args(line.split_whitespace());
         let child = asked.stdout(File::create(&file).unwrap()).stdin(Stdio::null()).spawn().unwrap();
         Stream { child, file }
     }
@@ -184,6 +198,11 @@ impl Rig {
     pub(crate) fn finish(self) {
         drop(self);
     }
+}
+
+/// Where `make setup` puts it.
+fn later_gobgp(major: u8) -> String {
+    format!("/usr/local/lib/isthmus-tests/gobgp-{major}/usr/bin/gobgp")
 }
 
 fn run(namespace: &str, program: &str, line: &str) -> String {

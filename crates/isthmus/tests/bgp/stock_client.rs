@@ -17,9 +17,13 @@ fn open(name: &str, rest: &str) -> Option<(Rig, Daemon, Daemon)> {
 }
 
 fn transcript(rig: &Rig, lines: &[&str]) -> String {
+    transcript_by(|line| rig.gobgp(line), lines)
+}
+
+fn transcript_by(client: impl Fn(&str) -> String, lines: &[&str]) -> String {
     let mut transcript = String::new();
     for line in lines {
-        transcript.extend(["$ gobgp ", line, "\n", &rig.gobgp(line)]);
+        transcript.extend(["$ gobgp ", line, "\n", &client(line)]);
     }
     without_times(&transcript)
 }
@@ -207,6 +211,86 @@ fn policy_is_made_and_taken_apart_through_the_api() {
         |text| text.matches("10.2.").count() == 10,
     );
     rig.finish();
+}
+
+/// What a later client is asked before [`POLICY`].
+const LATER: &[&str] = &[
+    "global",
+    "neighbor",
+    "neighbor 10.99.0.2",
+    "neighbor add 10.99.0.3 as 64511 route-reflector-client 10.99.0.77 allow-own-as 2",
+    "neighbor update 10.99.0.3 as 64511 ebgp-multihop-ttl 4",
+    "neighbor 10.99.0.3 disable",
+    "neighbor 10.99.0.3 enable",
+    "neighbor 10.99.0.9 enable",
+    "neighbor 10.99.0.2 softresetin",
+    "neighbor 10.99.0.2 softresetout",
+    "neighbor add 10.99.0.4 as 1 vrf x",
+    "neighbor del 10.99.0.3",
+    "neighbor del 10.99.0.3",
+    "neighbor 10.99.0.2 adj-in",
+    "neighbor 10.99.0.2 adj-out",
+    "neighbor 10.99.0.2 accepted",
+    "global rib add 10.1.0.0/24 origin igp aspath 65010,65011 nexthop 10.99.0.9 med 7 local-pref 200 \
+     community 64511:1,no-peer large-community 1:2:3,4:5:6 aggregator 65010:192.0.2.1 identifier 5",
+    "global rib add 10.1.1.0/24 rt 65000:1",
+    "global rib add 10.1.4.0/24 aigp metric 5",
+    "global rib add -a ipv6 2001:db8::/32 nexthop 2001:db8::1",
+    "global rib add -a evpn multicast 10.0.0.1 etag 1 rd 1:1",
+    "global rib",
+    "global rib -a ipv6",
+    "global rib 10.1.1.128/25 shorter-prefixes",
+    "global rib summary",
+    "global rib del 10.1.1.0/24",
+    "global rib del 10.1.9.0/24",
+    "global rib del -a ipv6 all",
+    "bmp add 10.99.0.9:11019 both",
+    "bmp",
+    "vrf",
+    "rpki server",
+    "mrt inject global /nonexistent",
+];
+
+/// The client of GoBGP 3.36 and that of 4, whose API has other names and numbers, as Debian has them. Everything they do is
+/// done; what they print of gobgpd they print of us.
+fn later_client(name: &str, major: u8) {
+    let Some((rig, bird, _daemon)) = open(name, "") else { return };
+    let client = |line: &str| rig.later_gobgp(major, line);
+    assert_eq!(client("neighbor add 10.99.0.2 as 65002"), "");
+    rig.wait_ours("the session comes up", || client("neighbor"), |text| text.contains("Establ"));
+    rig.wait_ours("its routes come", || client("global rib summary"), |text| text.contains("Path: 10"));
+    let stream = rig.later_gobgp_stream(major, "monitor global rib --current");
+    rig.wait_ours("all ten are told", || stream.text(), |text| text.matches("[ROUTE]").count() == 10);
+    // Go's texts of messages have one space or two, as each build will have it.
+    let text = transcript_by(client, &[LATER, POLICY].concat()).replace("AFI_IP  safi", "AFI_IP safi");
+    insta::assert_snapshot!(format!("the_client_of_gobgp_{major}"), text);
+    rig.wait_ours("routes of ours are told", || stream.text(), |text| text.contains("[ROUTE] 10.1.0.0/24"));
+    // It prints only what changes: it is given some until it does.
+    let neighbor = rig.later_gobgp_stream(major, "monitor neighbor 10.99.0.2");
+    let bounce = || {
+        client("neighbor 10.99.0.2 disable");
+        client("neighbor 10.99.0.2 enable");
+        neighbor.text()
+    };
+    rig.wait_ours("states are told", bounce, |text| text.contains("10.99.0.2 fsm:") && text.contains("DOWN"));
+    rig.wait_ours(
+        "that routes go is told",
+        || stream.text(),
+        |text| text.matches("[DELROUTE] 10.2.").count() >= 10,
+    );
+    assert_eq!(client("neighbor 10.99.0.2 disable"), "");
+    bird.wait("BIRD is told", "show protocols all ours", |text| text.contains("Administrative shutdown"));
+    rig.finish();
+}
+
+#[test]
+fn the_client_of_gobgp_3_36_works() {
+    later_client("l3", 3);
+}
+
+#[test]
+fn the_client_of_gobgp_4_works() {
+    later_client("l4", 4);
 }
 
 #[test]
