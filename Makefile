@@ -40,7 +40,7 @@ bench-bgp: setup build ## measure our BGP reflector beside BIRD, FRR and GoBGP; 
 
 interop: setup ## try our speaker with BIRD, FRR and GoBGP in every role, and print the matrix
 	cargo build --locked -p isthmus-cni
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER="$(SUDO)" cargo test --locked -p isthmus --test interop -- --nocapture
+	$(if $(SUDO),CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=$(SUDO)) cargo test --locked -p isthmus --test interop -- --nocapture
 
 fmt: ## check the formatting
 	cargo fmt --all --check
