@@ -399,8 +399,8 @@ impl Task {
 
     fn end(&mut self, now: Duration, reason: StopReason) {
         self.is_ending = true;
-        self.setup.bfd = None;
         self.dial = None;
+        // BFD ends with the task: a neighbour that hears its goodbye before our last word takes the path for broken.
         self.session.handle(now, Input::Stop(reason));
     }
 
